@@ -1,0 +1,1 @@
+"""The lake: DuckLake through DuckDB. Needs the `lake` extra; `import runlake` never loads this."""

@@ -1,0 +1,109 @@
+"""The lake's schema: its version, and the migrations that lead to it.
+
+`migrations/NNNN_<what>.sql` are applied in the order of their numbers, each in a transaction of its own; the lake's
+`schema_migrations` says which were. A lake newer than this RunLake is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.resources import files
+from uuid import UUID
+
+import duckdb
+
+from runlake.errors import LakeError
+from runlake.sqlfile import load_queries
+
+_FOLD = load_queries("runlake.lake", "fold.sql")
+
+
+def fold_query(ranked: str) -> str:
+    """SQL that folds the rows of the query `ranked` into one row per run: see `fold.sql`."""
+    return _FOLD["fold"].format(ranked=ranked)
+
+
+def changes_query(changes: str) -> str:
+    """SQL that gives the rows of `changes` (a table or a parenthesised query like `run_changes`) their rank."""
+    return _FOLD["changes"].format(changes=changes)
+
+
+def present_query(folded: str) -> str:
+    """SQL for the run fields as they are shown, from folded rows (a table or a parenthesised query)."""
+    return _FOLD["present"].format(folded=folded)
+
+
+def runs_view_query() -> str:
+    """The lake's `runs` view."""
+    return present_query(f"({fold_query(changes_query('run_changes'))})")
+
+
+def _migrations() -> list[tuple[int, str]]:
+    folder = files("runlake.lake").joinpath("migrations")
+    found = [(int(file.name[:4]), file.read_text("utf-8")) for file in folder.iterdir() if file.name.endswith(".sql")]
+    return sorted(found)
+
+
+def latest_version() -> int:
+    """The schema version that this RunLake writes."""
+    return _migrations()[-1][0]
+
+
+def stored_version(connection: duckdb.DuckDBPyConnection, catalog: str) -> int:
+    """The schema version of the lake attached as `catalog`; 0 when there is none yet."""
+    found = connection.execute(
+        "SELECT count(*) FROM duckdb_tables() WHERE database_name = ? AND table_name = 'schema_migrations'", [catalog]
+    ).fetchone()
+    if not found or not found[0]:
+        return 0
+    row = connection.execute(f"SELECT max(version) FROM {catalog}.schema_migrations").fetchone()
+    return int(row[0]) if row and row[0] is not None else 0
+
+
+def check_version(connection: duckdb.DuckDBPyConnection, catalog: str) -> int:
+    """The stored version, once it is known to be one that this RunLake can read. Raises LakeError for a newer lake."""
+    version = stored_version(connection, catalog)
+    if version > latest_version():
+        raise LakeError(
+            f"The lake has schema version {version}, and this RunLake knows versions up to {latest_version()}."
+            " Use the RunLake that wrote it, or a newer one."
+        )
+    return version
+
+
+def migrate(
+    connection: duckdb.DuckDBPyConnection, catalog: str, new_lake_id: UUID, sync_files: Callable[[], object]
+) -> None:
+    """Bring the lake attached as `catalog` to the latest schema. Raises LakeError for a lake that is newer.
+
+    `sync_files` is called before each COMMIT: it makes the Parquet files written so far durable.
+    """
+    version = check_version(connection, catalog)
+    for number, sql in _migrations():
+        if number <= version:
+            continue
+        connection.execute(f"USE {catalog}")
+        connection.execute("BEGIN")
+        try:
+            connection.execute(sql)
+            now = datetime.now(UTC).isoformat()
+            if number == 1:
+                connection.execute("INSERT INTO identity VALUES (?, ?::TIMESTAMPTZ)", [str(new_lake_id), now])
+            connection.execute("INSERT INTO schema_migrations VALUES (?, ?::TIMESTAMPTZ)", [number, now])
+            connection.execute(f"CREATE OR REPLACE VIEW runs AS {runs_view_query()}")
+            sync_files()
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        finally:
+            connection.execute("USE memory")
+
+
+def lake_id(connection: duckdb.DuckDBPyConnection, catalog: str) -> UUID:
+    """The UUID of the lake attached as `catalog`. Raises LakeError when it has none."""
+    row = connection.execute(f"SELECT lake::VARCHAR FROM {catalog}.identity").fetchone()
+    if row is None:
+        raise LakeError("The lake has no identity row; it was not made by RunLake.")
+    return UUID(row[0])

@@ -1,0 +1,257 @@
+"""Settings, for the worker, the query process, the command and the SDK alike.
+
+Each comes from a flag, else the environment (`RUNLAKE_<NAME>`), else `runlake.toml`, else its default; the first that
+says something wins. A wrong value is a SettingsError that names where it was set, the value, and what is allowed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta, Struct
+
+from runlake.errors import SettingsError
+
+PREFIX = "RUNLAKE_"
+FILE_NAME = "runlake.toml"
+_LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """All settings, checked and with their defaults filled in. Made by `load`, once, at start."""
+
+    data: Path = Path("runlake-data")
+    """The data folder. Made when it is missing."""
+    http: str = "127.0.0.1:8765"
+    """host:port of the query process's HTTP API and dashboard."""
+    ingest: str = "tcp://127.0.0.1:8766"
+    """Where producers reach the worker's acknowledged socket (ROUTER)."""
+    push: str = "tcp://127.0.0.1:8767"
+    """Where bare pushers reach the worker (PULL)."""
+    feed: str = "tcp://127.0.0.1:8768"
+    """Where query processes reach the worker's feed (PUB)."""
+    metrics: str = "127.0.0.1:8769"
+    """host:port of the worker's own metrics page."""
+    ingest_bind: str = ""
+    """What the ROUTER binds; by default the address of `ingest`."""
+    push_bind: str = ""
+    """What the PULL socket binds; by default the address of `push`."""
+    feed_bind: str = ""
+    """What the PUB socket binds; by default the address of `feed`."""
+    catalog: str = ""
+    """The DuckLake catalog, `sqlite:<path>`; by default `sqlite:<data>/catalog.sqlite`."""
+    storage: str = ""
+    """The folder of the lake's Parquet files; by default `<data>/lake/`."""
+    read_model: Path = Path()
+    """The query process's own folder; by default `<data>/query/`."""
+    flush_interval_ms: Annotated[int, Meta(ge=10, le=600_000)] = 500
+    """How long accepted messages stay in the journal before they go to the lake, milliseconds."""
+    flush_messages: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
+    """How many messages in the journal cause a flush before the interval is over."""
+    journal_max_mb: Annotated[int, Meta(ge=1, le=10_000_000)] = 4_096
+    """How large the journal may grow while the lake cannot be written, MiB; then the worker stops reading."""
+    window_ids: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 2_000_000
+    """How many event ids dedupe holds in memory (about 130 bytes each); older ones are looked up in the lake."""
+    credit: Annotated[int, Meta(ge=1, le=1_000)] = 16
+    """How many batches one producer may have in flight."""
+    refresh_ms: Annotated[int, Meta(ge=10, le=60_000)] = 50
+    """How often the query process looks for news in the lake, milliseconds."""
+    recent_days: Annotated[int, Meta(ge=1, le=36_500)] = 30
+    """How many days of run events the read model keeps; older ones are read from the lake."""
+    log_level: str = "info"
+    """debug, info, warning or error."""
+
+    @property
+    def ingest_folder(self) -> Path:
+        """The worker's own folder: its lock, its id and its journal."""
+        return self.data / "ingest"
+
+    @property
+    def catalog_path(self) -> Path:
+        """The file of a SQLite catalog."""
+        return Path(self.catalog.removeprefix("sqlite:"))
+
+
+_FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + name.upper()
+
+
+def load(
+    flags: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] = os.environ,
+    file: Path | None = None,
+) -> Settings:
+    """Read the settings from every source. `flags` maps setting names to values; None means not given.
+
+    `file` defaults to `runlake.toml` in the working folder, which may be missing; one that is named must exist.
+    Raises SettingsError.
+    """
+    values: dict[str, tuple[Any, str]] = {}
+    for name, value in _read_file(file).items():
+        values[name] = (value, f"{name} in {file or FILE_NAME}")
+    for name in _FIELDS:
+        if variable(name) in environ:
+            values[name] = (environ[variable(name)], variable(name))
+    for name, value in (flags or {}).items():
+        if value is not None:
+            values[name] = (value, f"--{name.replace('_', '-')}")
+    checked = {name: _convert(name, value, source) for name, (value, source) in values.items()}
+    sources = {name: source for name, (_, source) in values.items()}
+    return _complete(Settings(**checked), sources)
+
+
+def add_flags(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Give a command one flag for each named setting (all when none is named), and `--settings FILE`."""
+    parser.add_argument("--settings", type=Path, metavar="FILE", help=f"settings file (default: {FILE_NAME}, if there)")
+    for name in names or _FIELDS:
+        parser.add_argument(f"--{name.replace('_', '-')}", metavar="VALUE", help=f"see {variable(name)}")
+
+
+def from_arguments(arguments: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Load the settings with the flags of a parser that `add_flags` prepared. Raises SettingsError."""
+    flags = {name: getattr(arguments, name, None) for name in _FIELDS}
+    return load(flags, environ, arguments.settings)
+
+
+def _read_file(file: Path | None) -> dict[str, Any]:
+    path = file or Path(FILE_NAME)
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        if file is None:
+            return {}
+        raise SettingsError(f"{path}: there is no such settings file") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path}: cannot be read as TOML: {error}") from None
+    for name in content:
+        if name not in _FIELDS:
+            raise SettingsError(f"{path}: there is no setting {name!r}; known are {', '.join(_FIELDS)}")
+    return content
+
+
+def _convert(name: str, value: Any, source: str) -> Any:
+    field = _FIELDS[name]
+    try:
+        converted = msgspec.convert(value if not isinstance(value, Path) else str(value), field.type, strict=False,
+                                    dec_hook=_dec_hook)  # fmt: skip
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{source}: {value!r} cannot be used: {error}") from None
+    if converted == "" or converted == Path():
+        raise SettingsError(f"{source}: must not be empty; leave it out for the default")
+    check = _CHECKS.get(name)
+    if check:
+        allowed = check(converted)
+        if allowed:
+            raise SettingsError(f"{source}: {value!r} cannot be used; allowed is {allowed}")
+    return converted
+
+
+def _dec_hook(kind: type, value: Any) -> Any:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise NotImplementedError(kind)
+
+
+def _complete(settings: Settings, sources: Mapping[str, str]) -> Settings:
+    data = settings.data.expanduser().absolute()
+    filled: dict[str, Any] = {"data": data}
+    for name in ("ingest", "push", "feed"):
+        bind = f"{name}_bind"
+        if not getattr(settings, bind):
+            filled[bind] = getattr(settings, name)
+            sources = {**sources, bind: sources.get(name, name)}
+    catalog = settings.catalog or f"sqlite:{data / 'catalog.sqlite'}"
+    filled["catalog"] = f"sqlite:{Path(catalog.removeprefix('sqlite:')).expanduser().absolute()}"
+    filled["storage"] = f"{Path(settings.storage or data / 'lake').expanduser().absolute()}/"
+    read_model = settings.read_model if settings.read_model != Path() else data / "query"
+    filled["read_model"] = read_model.expanduser().absolute()
+    complete = msgspec.structs.replace(settings, **filled)
+    _refuse_open_sockets(complete, sources)
+    return complete
+
+
+def _refuse_open_sockets(settings: Settings, sources: Mapping[str, str]) -> None:
+    """Nothing listens beyond loopback without authentication, and this version has none to offer."""
+    for name in ("http", "metrics", "ingest_bind", "push_bind", "feed_bind"):
+        address = getattr(settings, name)
+        if not is_loopback(address):
+            raise SettingsError(
+                f"{sources.get(name, name)}: {address!r} is reachable from other machines, and this version has no"
+                " authentication for it; allowed is an address on loopback (127.0.0.1, ::1, localhost, ipc://)."
+                " Use an SSH tunnel or a reverse proxy that authenticates."
+            )
+
+
+def is_loopback(address: str) -> bool:
+    """Whether `host:port`, `tcp://host:port` or `ipc://path` can be reached from this machine alone."""
+    if address.startswith("ipc://"):
+        return True
+    host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """Split a checked `host:port`."""
+    parts = urlsplit(f"//{address}")
+    return parts.hostname or "", parts.port or 0
+
+
+def _check_http(value: str) -> str:
+    allowed = "host:port, for instance 127.0.0.1:8765, with a port from 0 to 65535"
+    try:
+        parts = urlsplit(f"//{value}")
+        good = bool(parts.hostname) and parts.port is not None and not parts.path
+    except ValueError:
+        good = False
+    return "" if good else allowed
+
+
+def _check_endpoint(value: str) -> str:
+    allowed = "tcp://host:port or ipc://path"
+    if value.startswith("ipc://"):
+        return "" if len(value) > len("ipc://") else allowed
+    return _check_http(value.removeprefix("tcp://")) and allowed if value.startswith("tcp://") else allowed
+
+
+def _check_catalog(value: str) -> str:
+    return "" if value.startswith("sqlite:") and len(value) > len("sqlite:") else "sqlite:<path>"
+
+
+def _check_storage(value: str) -> str:
+    return "a folder of this machine" if "://" in value else ""
+
+
+def _check_log_level(value: str) -> str:
+    return "" if value in _LOG_LEVELS else ", ".join(_LOG_LEVELS)
+
+
+_CHECKS: dict[str, Callable[[Any], str]] = {
+    "http": _check_http,
+    "metrics": _check_http,
+    "ingest": _check_endpoint,
+    "push": _check_endpoint,
+    "feed": _check_endpoint,
+    "ingest_bind": _check_endpoint,
+    "push_bind": _check_endpoint,
+    "feed_bind": _check_endpoint,
+    "catalog": _check_catalog,
+    "storage": _check_storage,
+    "log_level": _check_log_level,
+}
