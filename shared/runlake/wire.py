@@ -101,11 +101,11 @@ Request = Batch | PositionRequest | FlushRequest
 Reply = Ack | Position | Refused
 
 _encoder = msgspec.msgpack.Encoder()
-_request_decoder = msgspec.msgpack.Decoder(Request)
-_reply_decoder = msgspec.msgpack.Decoder(Reply)
-_payload_decoder = msgspec.msgpack.Decoder(list[Message])
+_request_decoder: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+_reply_decoder: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
+_payload_decoder: msgspec.msgpack.Decoder[list[Message]] = msgspec.msgpack.Decoder(list[Message])
 _raw_payload_decoder = msgspec.msgpack.Decoder(list[msgspec.Raw])
-_message_decoder = msgspec.msgpack.Decoder(Message)
+_message_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 
 
 def encode_message(message: Message) -> bytes:
