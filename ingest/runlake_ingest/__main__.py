@@ -1,0 +1,72 @@
+"""`python -m runlake_ingest`: one ingest worker in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+
+from runlake import settings as settings_module
+from runlake.errors import AlreadyRunning, LakeError, SettingsError
+from runlake.logs import Log
+from runlake_ingest.worker import Worker
+
+_FIRST_RESTART_SECONDS = 0.2
+_LAST_RESTART_SECONDS = 30.0
+FLAGS = (
+    "data", "ingest_bind", "push_bind", "ingest", "push", "catalog", "storage", "flush_interval_ms", "flush_messages",
+    "journal_max_mb", "window_ids", "credit", "log_level",
+)  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a worker until SIGTERM or SIGINT. Returns the exit status: 0 stopped, 1 cannot go on, 2 wrong settings."""
+    parser = argparse.ArgumentParser(prog="runlake ingest", description="Take in messages, journal and store them.")
+    settings_module.add_flags(parser, *FLAGS)
+    try:
+        settings = settings_module.from_arguments(parser.parse_args(arguments))
+    except SettingsError as error:
+        print(f"runlake ingest: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    return _Supervisor(settings, Log("ingest", settings.log_level)).run()
+
+
+class _Supervisor:
+    """Runs workers, one after another: a journal that fails ends a worker, and the next one starts on a new segment."""
+
+    def __init__(self, settings: settings_module.Settings, log: Log) -> None:
+        self._settings = settings
+        self._log = log
+        self._stop = threading.Event()
+        self._worker: Worker | None = None
+
+    def run(self) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._ask_to_stop())
+        gc.disable()  # the hot path makes no cycles; a collection would walk every id of the dedupe window
+        pause = _FIRST_RESTART_SECONDS
+        while not self._stop.is_set():
+            try:
+                self._worker = Worker(self._settings, self._log)
+                self._worker.run()
+                return 0
+            except (AlreadyRunning, SettingsError, LakeError) as error:
+                self._log.error("cannot_run", reason=str(error))
+                return 2 if isinstance(error, SettingsError) else 1
+            except OSError as error:
+                self._log.error("journal_failed", reason=str(error), restart_in_s=pause)
+            self._stop.wait(pause)
+            pause = min(pause * 2, _LAST_RESTART_SECONDS)
+        return 0
+
+    def _ask_to_stop(self) -> None:
+        self._stop.set()
+        if self._worker is not None:
+            self._worker.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

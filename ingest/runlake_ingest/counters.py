@@ -1,0 +1,25 @@
+"""What a worker has done since it started."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Counters(Struct):
+    """The receiver's alone to write; received = accepted + duplicate + rejected."""
+
+    batches: int = 0
+    received: int = 0
+    accepted: int = 0
+    duplicate: int = 0
+    rejected: int = 0
+    late: int = 0
+    """Messages about which the lake was asked."""
+    refused_requests: int = 0
+    """Requests that were not of this protocol."""
+    lost_acks: int = 0
+    """Acks whose producer was gone, or did not take them; it sends the batch again."""
+    groups: int = 0
+    segments: int = 0
+    pauses: int = 0
+    """How often the worker stopped reading its sockets."""

@@ -1,0 +1,107 @@
+"""Dedupe: one `event_id` is accepted once over the whole history, in bounded memory.
+
+The window holds the ids of every accepted message whose time is at or after the horizon, in buckets of time, and of
+every message that is not in the lake yet. So for a message at or after the horizon the window decides alone. For one
+before the horizon that the window does not hold, the lake decides (`lookup.py`).
+
+Copies of one message carry one time, which is what makes the horizon a sharp line: an id is looked for where it was
+put.
+
+The horizon rises under memory pressure, a bucket at a time, past buckets that are wholly in the lake; it never sinks.
+While a look-up is under way nothing is let go (`hold`), for its answer may be older than a flush that it did not see.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from enum import Enum
+
+BUCKET_SECONDS = 10
+_BUCKET_COST = 4
+"""An almost empty bucket takes about as much memory as this many ids."""
+
+
+class Verdict(Enum):
+    NEW = "new"
+    DUPLICATE = "duplicate"
+    LATE = "late"  # the window cannot know; ask the lake
+
+
+class Window:
+    """Not thread-safe: the receiver's alone. Ids are 128-bit integers, times Unix seconds, segments rise."""
+
+    def __init__(self, max_ids: int, horizon: int = 0) -> None:
+        self._max_ids = max_ids
+        self._horizon_bucket = -(-horizon // BUCKET_SECONDS)
+        self._buckets: dict[int, set[int]] = {}
+        self._order: list[int] = []  # a heap of the buckets' numbers
+        self._newest_segment: dict[int, int] = {}
+        self._late: set[int] = set()  # before the horizon, and not in the lake yet
+        self._late_in: defaultdict[int, list[int]] = defaultdict(list)  # the same by segment
+        self._size = 0
+        self._flushed = 0
+        self._held = False
+
+    @property
+    def horizon(self) -> int:
+        """Unix seconds: the window decides alone for messages at or after this."""
+        return self._horizon_bucket * BUCKET_SECONDS
+
+    def __len__(self) -> int:
+        """How many ids it holds."""
+        return self._size
+
+    def judge(self, event_id: int, time: int) -> Verdict:
+        """What the window knows of a message."""
+        bucket = time // BUCKET_SECONDS
+        if bucket >= self._horizon_bucket:
+            ids = self._buckets.get(bucket)
+            return Verdict.DUPLICATE if ids is not None and event_id in ids else Verdict.NEW
+        return Verdict.DUPLICATE if event_id in self._late else Verdict.LATE
+
+    def add(self, event_id: int, time: int, segment: int) -> None:
+        """Remember an accepted message that goes into `segment`; 0 for one that is in the lake already."""
+        bucket = time // BUCKET_SECONDS
+        self._size += 1
+        if bucket < self._horizon_bucket:
+            self._late.add(event_id)
+            self._late_in[segment].append(event_id)
+            return
+        ids = self._buckets.get(bucket)
+        if ids is None:
+            self._buckets[bucket] = {event_id}
+            heapq.heappush(self._order, bucket)
+        else:
+            ids.add(event_id)
+        self._newest_segment[bucket] = segment
+
+    def flushed(self, segment: int) -> None:
+        """All segments up to this one are in the lake."""
+        self._flushed = max(self._flushed, segment)
+        self._let_go()
+
+    def hold(self) -> None:
+        """A look-up begins: let nothing go until `release`."""
+        self._held = True
+
+    def release(self) -> None:
+        """The look-up's answer has been used."""
+        self._held = False
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._held:
+            return
+        for segment in [s for s in self._late_in if s <= self._flushed]:
+            ids = self._late_in.pop(segment)
+            self._late.difference_update(ids)
+            self._size -= len(ids)
+        while self._order and self._size + _BUCKET_COST * len(self._buckets) > self._max_ids:
+            bucket = self._order[0]
+            if self._newest_segment[bucket] > self._flushed:
+                return
+            heapq.heappop(self._order)
+            self._size -= len(self._buckets.pop(bucket))
+            del self._newest_segment[bucket]
+            self._horizon_bucket = max(self._horizon_bucket, bucket + 1)

@@ -1,0 +1,212 @@
+"""A batch, from the bytes that arrived to lines and an ack. Pure but for the window that it asks and fills.
+
+read_batch   decodes and validates: what is bad carries its reason, its neighbours go on
+Acceptance   judges each message by the window (and by what the lake said of late ones), numbers what is new, and
+             writes the lines of the batch
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+from msgspec import Struct
+
+from runlake import wire
+from runlake.errors import InvalidMessage
+from runlake.messages import Message, RunStarted
+from runlake.validation import validate
+from runlake_ingest.dedupe import Verdict, Window
+from runlake_ingest.lines import Delivery, Rejected, line_head, message_line, raw_text, record_line
+
+PUSH_PRODUCER = "(push)"
+"""What the books call the bare pushers, who do not say who they are."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Good(NamedTuple):
+    """A valid message, with its id as an integer and its time in Unix seconds: what the window is asked by."""
+
+    message: Message
+    event_id: int
+    time: int
+
+    def microseconds(self) -> int:
+        """Its time in Unix microseconds: what the lake is asked by."""
+        return (_time(self.message) - _EPOCH) // _MICROSECOND
+
+
+class Bad(NamedTuple):
+    """A message that is refused, with its reason and its raw bytes. It may stand for a whole payload of `messages`."""
+
+    reason: str
+    field: str | None
+    raw: bytes
+    messages: int = 1
+
+
+class BatchIn(Struct, frozen=True):
+    """A batch as read. `batch` and `first` are the producer's numbers, None from a bare pusher; `size` is in bytes."""
+
+    producer: str
+    batch: int | None
+    first: int | None
+    count: int
+    items: list[Good | Bad]
+    size: int
+
+
+def read_batch(header: wire.Batch | None, payload: bytes, now: datetime) -> BatchIn:
+    """Decode and validate a batch. Never raises for what is in it."""
+    items, count = _read_items(header, payload, now)
+    if header is None:
+        return BatchIn(PUSH_PRODUCER, None, None, count, items, len(payload))
+    return BatchIn(header.producer, header.batch, header.first, count, items, len(payload))
+
+
+def _read_items(header: wire.Batch | None, payload: bytes, now: datetime) -> tuple[list[Good | Bad], int]:
+    said = header.count if header is not None else 1
+    try:
+        messages = wire.decode_payload(payload)
+    except InvalidMessage:
+        pass
+    else:
+        if header is not None and len(messages) != said:
+            return [_miscounted(said, len(messages), payload)], said
+        if len(payload) <= wire.MAX_MESSAGE_BYTES:
+            return [_read_message(message, now) for message in messages], len(messages)
+    try:
+        raws = wire.split_payload(payload)
+    except InvalidMessage as error:
+        return [Bad(error.reason, None, payload, said)], said
+    if header is not None and len(raws) != said:
+        return [_miscounted(said, len(raws), payload)], said
+    return [_read_raw(raw, now) for raw in raws], len(raws)
+
+
+def _miscounted(said: int, found: int, payload: bytes) -> Bad:
+    return Bad(f"The header counts {said} messages, and the payload holds {found}", "count", payload, said)
+
+
+def _read_raw(raw: bytes, now: datetime) -> Good | Bad:
+    if len(raw) > wire.MAX_MESSAGE_BYTES:
+        return Bad(f"The message has {len(raw):,} bytes; allowed are {wire.MAX_MESSAGE_BYTES:,}", None, raw)
+    try:
+        message = wire.decode_message(raw)
+    except InvalidMessage as error:
+        return Bad(error.reason, error.field, raw)
+    return _read_message(message, now, raw)
+
+
+def _read_message(message: Message, now: datetime, raw: bytes | None = None) -> Good | Bad:
+    try:
+        validate(message, now)
+    except InvalidMessage as error:
+        return Bad(error.reason, error.field, wire.encode_message(message) if raw is None else raw)
+    return Good(message, message.event_id.int, int(_time(message).timestamp()))
+
+
+def _time(message: Message) -> datetime:
+    return message.start_time if isinstance(message, RunStarted) else message.ts
+
+
+LateId = tuple[int, int]
+"""The id of a late message and its time in Unix microseconds."""
+
+
+def late_ids(batch: BatchIn, window: Window) -> Iterator[LateId]:
+    """The messages of a batch of which the window cannot say whether they are new."""
+    for item in batch.items:
+        if isinstance(item, Good) and window.judge(item.event_id, item.time) is Verdict.LATE:
+            yield item.event_id, item.microseconds()
+
+
+class Accepted(NamedTuple):
+    """What became of a batch: its lines for the journal, its ack, and the last position given out."""
+
+    lines: list[bytes]
+    ack: wire.Ack
+    last_seq: int
+
+
+class Acceptance:
+    """Numbers what is new. Not thread-safe: the receiver's alone."""
+
+    def __init__(self, worker: UUID, window: Window, last_seq: int, credit: int) -> None:
+        self._worker = worker
+        self._window = window
+        self._credit = credit
+        self.last_seq = last_seq
+        """The position of the last accepted message."""
+
+    def accept(self, batch: BatchIn, looked_up: Mapping[int, bool], segment: int, now: datetime) -> Accepted:
+        """Judge and number a batch whose lines go into `segment`.
+
+        `looked_up` says of each late message whether the lake holds it.
+        """
+        judge, add = self._window.judge, self._window.add
+        head = line_head(now, batch.producer)
+        first_seq = self.last_seq + 1
+        seq = self.last_seq
+        lines: list[bytes] = []
+        duplicate: list[int] = []
+        rejected: list[wire.Rejection] = []
+        for index, item in enumerate(batch.items):
+            if isinstance(item, Bad):
+                rejected.append(wire.Rejection(index=index, reason=item.reason, field=item.field))
+                lines.append(record_line(self._quarantined(batch, index, item, now)))
+                continue
+            message, event_id, time = item
+            verdict = judge(event_id, time)
+            if verdict is Verdict.DUPLICATE or (verdict is Verdict.LATE and looked_up[event_id]):
+                duplicate.append(index)
+                continue
+            seq += 1
+            add(event_id, time, segment)
+            lines.append(message_line(seq, head, message))
+        self.last_seq = seq
+        accepted = seq - first_seq + 1
+        refused = sum(item.messages for item in batch.items if isinstance(item, Bad)) if rejected else 0
+        lines.append(
+            record_line(
+                Delivery(
+                    first_seq=first_seq,
+                    received_at=now,
+                    producer=batch.producer,
+                    batch=batch.batch,
+                    first_number=batch.first,
+                    received=batch.count,
+                    accepted=accepted,
+                    duplicate=len(duplicate),
+                    rejected=refused,
+                )
+            )
+        )
+        ack = wire.Ack(
+            batch=batch.batch or 0,
+            worker=self._worker,
+            first_seq=first_seq,
+            accepted=accepted,
+            received_at=now,
+            credit=self._credit,
+            duplicate=duplicate,
+            rejected=rejected,
+        )
+        return Accepted(lines, ack, seq)
+
+    @staticmethod
+    def _quarantined(batch: BatchIn, index: int, item: Bad, now: datetime) -> Rejected:
+        return Rejected(
+            received_at=now,
+            producer=batch.producer,
+            batch=batch.batch,
+            number=batch.first + index if batch.first is not None else None,
+            messages=item.messages,
+            field=item.field,
+            reason=item.reason,
+            raw=raw_text(item.raw),
+        )

@@ -1,0 +1,272 @@
+"""The lake as the worker uses it: opened, written a segment at a time, and asked what it holds.
+
+One thread uses a `LakeWriter`; the look-up thread has a `LakeReader` of its own on the same DuckDB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import duckdb
+import msgspec
+
+from runlake.errors import LakeError, LakeUnavailable
+from runlake.fields import CHANGE_FIELDS
+from runlake.ids import Uuid7Source
+from runlake.lake import attach, duck, schema
+from runlake.lake.durability import ParquetSync, sync_folder
+from runlake.logs import Log
+from runlake.sqlfile import load_queries
+from runlake_ingest.crashpoints import CrashPoints
+from runlake_ingest.dedupe import BUCKET_SECONDS
+from runlake_ingest.journal import Segment
+from runlake_ingest.lines import Rejected, raw_text, record_line
+
+_SQL = load_queries("runlake_ingest", "flush.sql")
+_TABLES = ("run_changes", "events", "deliveries", "quarantine")
+
+_LINE_COLUMNS: dict[str, str] = {
+    "kind": "VARCHAR",
+    "seq": "BIGINT",
+    "received_at": "TIMESTAMPTZ",
+    "producer": "VARCHAR",
+    "event_id": "UUID",
+    "run_event_id": "UUID",
+    "ts": "TIMESTAMPTZ",
+    **{field.name: field.sql_type for field in CHANGE_FIELDS},
+    "type": "VARCHAR",
+    "payload": "JSON",
+    "parent_span_id": "VARCHAR",
+    "prev_hash": "VARCHAR",
+    "event_hash": "VARCHAR",
+    "batch": "BIGINT",
+    "number": "BIGINT",
+    "messages": "BIGINT",
+    "field": "VARCHAR",
+    "reason": "VARCHAR",
+    "raw": "VARCHAR",
+    "first_seq": "BIGINT",
+    "first_number": "BIGINT",
+    "received": "BIGINT",
+    "accepted": "BIGINT",
+    "duplicate": "BIGINT",
+    "rejected": "BIGINT",
+}
+_COLUMNS_LITERAL = "{" + ", ".join(f"{name}: {duck.quote(kind)}" for name, kind in _LINE_COLUMNS.items()) + "}"
+_CHANGE_COLUMNS = ", ".join(field.name for field in CHANGE_FIELDS)
+
+
+class LakeWriter:
+    """The worker's connection to its lake. Not thread-safe.
+
+    `open` makes and migrates the lake where needed. Methods raise LakeError when the lake cannot be used as it is, and
+    LakeUnavailable when trying again later may help; after that, `open` again.
+    """
+
+    def __init__(self, catalog: Path, storage: str, crash: CrashPoints, log: Log) -> None:
+        self._catalog = catalog
+        self._storage = storage
+        self._crash = crash
+        self._log = log
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._sync: ParquetSync | None = None
+
+    def open(self) -> UUID:
+        """Attach the lake, at the latest schema; returns its UUID."""
+        self.close()
+        try:
+            connection = duck.connect()
+            attach.attach_for_writing(connection, self._catalog, self._storage)
+            sync_folder(self._catalog.parent)
+            sync_folder(Path(self._storage).parent)
+            sync = ParquetSync(Path(self._storage))
+            schema.migrate(connection, attach.CATALOG, Uuid7Source()(), sync)
+            attach.inline_flushes(connection)
+            lake = schema.lake_id(connection, attach.CATALOG)
+        except (duckdb.Error, OSError) as error:
+            raise LakeUnavailable(f"The lake {self._catalog} cannot be opened: {error}") from error
+        self._connection, self._sync = connection, sync
+        return lake
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def reader(self) -> LakeReader:
+        """A reader on the same lake, for another thread. This one method may be called from there. Raises
+        LakeUnavailable."""
+        try:
+            return LakeReader(self._open.cursor())
+        except duckdb.Error as error:
+            raise LakeUnavailable(f"The lake cannot be read: {error}") from error
+
+    def flushed(self, worker: UUID) -> tuple[int, int]:
+        """The number of the worker's last flushed segment, and its last flushed `seq`."""
+        try:
+            row = self._open.execute(_SQL["flushed"], {"worker": str(worker)}).fetchone()
+        except duckdb.Error as error:
+            raise LakeUnavailable(f"The flushed position cannot be read: {error}") from error
+        return (int(row[0]), int(row[1])) if row else (0, 0)
+
+    def flush(self, segment: Segment) -> None:
+        """Store a segment whole, in one transaction. Storing it again changes nothing."""
+        if self.flushed(segment.worker)[0] >= segment.number:
+            return
+        self._crash.passing("flush.before_begin")
+        try:
+            lost = self._read(segment)
+            self._store(segment, lost)
+        except (duckdb.Error, OSError) as error:
+            self._rollback()
+            if self.flushed(segment.worker)[0] >= segment.number:  # the COMMIT had an unknown outcome
+                return
+            raise LakeUnavailable(f"The segment {segment.path.name} cannot be stored: {error}") from error
+
+    def window(self, max_ids: int) -> tuple[int, Iterator[tuple[int, int]]]:
+        """The horizon (Unix seconds) of a window of at most `max_ids` ids, and the (id, Unix seconds) after it."""
+        try:
+            horizon = self._horizon(max_ids)
+            found = self._open.execute(_SQL["window"], {"horizon": horizon})
+            return horizon, _ids(found)
+        except duckdb.Error as error:
+            raise LakeUnavailable(f"The dedupe window cannot be read from the lake: {error}") from error
+
+    def _horizon(self, max_ids: int) -> int:
+        found = self._open.execute(_SQL["buckets"], {"bucket_us": BUCKET_SECONDS * 1_000_000})
+        held = 0
+        while row := found.fetchone():
+            held += row[1]
+            if held > max_ids:
+                return (int(row[0]) + 1) * BUCKET_SECONDS
+        return 0
+
+    @property
+    def _open(self) -> duckdb.DuckDBPyConnection:
+        if self._connection is None:
+            raise LakeUnavailable("The lake is not open.")
+        return self._connection
+
+    def _read(self, segment: Segment) -> int:
+        """Read the lines into the table `segment`; returns how many accepted messages DuckDB refused."""
+        try:
+            self._read_file(segment.path)
+        except duckdb.Error as error:
+            self._log.warning("segment_refused", segment=segment.path.name, reason=str(error))
+            return self._read_without_bad_lines(segment)
+        return 0
+
+    def _read_file(self, path: Path) -> None:
+        self._open.execute(_SQL["read"].format(path=duck.quote(str(path)), columns=_COLUMNS_LITERAL))
+
+    def _read_without_bad_lines(self, segment: Segment) -> int:
+        """Bisect the segment: what DuckDB refuses goes to quarantine, the rest goes in."""
+        working = segment.path.with_suffix(".tmp")
+        lines = segment.path.read_bytes().splitlines(keepends=True)
+
+        def refused(part: Sequence[bytes]) -> str | None:
+            working.write_bytes(b"".join(part))
+            try:
+                self._read_file(working)
+            except duckdb.Error as error:
+                return str(error)
+            return None
+
+        try:
+            bad = dict(_bad_lines(lines, 0, refused))
+            kept = [line for index, line in enumerate(lines) if index not in bad]
+            kept += [record_line(_quarantined(lines[index], reason)) for index, reason in bad.items()]
+            working.write_bytes(b"".join(kept))
+            self._read_file(working)
+        finally:
+            working.unlink(missing_ok=True)
+        for reason in bad.values():
+            self._log.error("line_quarantined", segment=segment.path.name, reason=reason)
+        return sum(b'"seq":' in lines[index] for index in bad)
+
+    def _store(self, segment: Segment, lost: int) -> None:
+        connection = self._open
+        worker = {"worker": str(segment.worker)}
+        counts = connection.execute(_SQL["counts"]).fetchone()
+        assert counts is not None
+        if counts[0] + counts[1] + lost != segment.messages:
+            raise LakeError(
+                f"The segment {segment.path} holds {counts[0] + counts[1]} messages; its groups say {segment.messages}."
+            )
+        connection.execute("BEGIN")
+        for table, rows in zip(_TABLES, counts, strict=True):
+            if rows:
+                connection.execute(_SQL[table].format(change_columns=_CHANGE_COLUMNS), worker)
+        position = {"segment": segment.number, "first_seq": segment.first_seq, "last_seq": segment.last_seq}
+        connection.execute(_SQL["flushes"], worker | position)
+        self._crash.passing("flush.after_insert")
+        assert self._sync is not None
+        self._sync()
+        self._crash.passing("flush.before_commit")
+        connection.execute("COMMIT")
+        self._crash.passing("flush.after_commit")
+
+    def _rollback(self) -> None:
+        try:
+            self._open.execute("ROLLBACK")
+        except duckdb.Error:  # there was no transaction, or the connection is beyond use: open afresh
+            self.open()
+
+
+class LakeReader:
+    """Asks the lake for late messages. Not thread-safe."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def known(self, wanted: Sequence[tuple[int, int]]) -> set[int]:
+        """Which of the wanted (id, Unix microseconds) the lake holds. Raises LakeUnavailable."""
+        rows = [{"id": str(UUID(int=event_id)), "us": us} for event_id, us in wanted]
+        times = [us for _, us in wanted]
+        parameters = {"wanted": msgspec.json.encode(rows).decode(), "first": min(times), "last": max(times)}
+        try:
+            found = self._connection.execute(_SQL["known"], parameters).fetchall()
+        except duckdb.Error as error:
+            raise LakeUnavailable(f"Late messages cannot be looked up: {error}") from error
+        return {int.from_bytes(row[0], "big") for row in found}
+
+
+def _ids(found: duckdb.DuckDBPyConnection) -> Iterator[tuple[int, int]]:
+    while rows := found.fetchmany(100_000):
+        for raw, seconds in rows:
+            yield int.from_bytes(raw, "big"), seconds
+
+
+def _bad_lines(
+    lines: Sequence[bytes], offset: int, refused: Callable[[Sequence[bytes]], str | None]
+) -> Iterable[tuple[int, str]]:
+    """The indexes of the lines that are refused on their own, each with the reason."""
+    reason = refused(lines)
+    if reason is None:
+        return
+    if len(lines) == 1:
+        yield offset, reason
+        return
+    middle = len(lines) // 2
+    yield from _bad_lines(lines[:middle], offset, refused)
+    yield from _bad_lines(lines[middle:], offset + middle, refused)
+
+
+def _quarantined(line: bytes, reason: str) -> Rejected:
+    """A line that the lake refused, as a row of the quarantine."""
+    try:
+        said = msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        said = {}
+    return Rejected(
+        received_at=datetime.now(UTC),
+        producer=str(said.get("producer", "")),
+        reason=f"The lake refused the line: {reason}",
+        raw=raw_text(line),
+    )

@@ -1,0 +1,51 @@
+"""The worker's sockets, with every limit that ZeroMQ leaves open set on purpose."""
+
+from __future__ import annotations
+
+import zmq
+
+from runlake import wire
+from runlake.errors import SettingsError
+from runlake.settings import Settings, variable
+
+LINGER_MS = 1_000
+"""How long the last acks may take to leave when the worker stops."""
+_BACKLOG = 4_096
+_HEARTBEAT_MS = 5_000
+_SILENCE_MS = 15_000
+
+
+def bind_router(context: zmq.Context[zmq.Socket[bytes]], settings: Settings) -> zmq.Socket[bytes]:
+    """The acknowledged socket. Raises SettingsError when its address cannot be bound."""
+    socket = _socket(context, zmq.ROUTER, settings)
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # an ack without its peer is an error that is counted, not a silent drop
+    socket.setsockopt(zmq.SNDHWM, 4 * settings.credit)
+    return _bound(socket, "ingest_bind", settings.ingest_bind)
+
+
+def bind_pull(context: zmq.Context[zmq.Socket[bytes]], settings: Settings) -> zmq.Socket[bytes]:
+    """The socket of the bare pushers. Raises SettingsError when its address cannot be bound."""
+    return _bound(_socket(context, zmq.PULL, settings), "push_bind", settings.push_bind)
+
+
+def _socket(context: zmq.Context[zmq.Socket[bytes]], kind: int, settings: Settings) -> zmq.Socket[bytes]:
+    socket = context.socket(kind)
+    socket.setsockopt(zmq.LINGER, LINGER_MS)
+    socket.setsockopt(zmq.MAXMSGSIZE, wire.MAX_FRAME_BYTES)
+    socket.setsockopt(zmq.RCVHWM, settings.credit)  # for each peer
+    socket.setsockopt(zmq.BACKLOG, _BACKLOG)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _SILENCE_MS)
+    return socket
+
+
+def _bound(socket: zmq.Socket[bytes], setting: str, address: str) -> zmq.Socket[bytes]:
+    try:
+        socket.bind(address)
+    except zmq.ZMQError as error:
+        socket.close(linger=0)
+        raise SettingsError(
+            f"{variable(setting)}: cannot listen on {address!r}: {error.strerror}."
+            " Stop what uses it, or give this worker another address."
+        ) from error
+    return socket

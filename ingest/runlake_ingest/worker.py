@@ -1,0 +1,168 @@
+"""One run of the ingest worker, from recovery to a clean stop: here the rooms are wired together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from uuid import UUID
+
+import zmq
+
+from runlake.errors import LakeUnavailable
+from runlake.ids import Uuid7Source
+from runlake.logs import Log
+from runlake.settings import Settings
+from runlake_ingest import sockets
+from runlake_ingest.crashpoints import CrashPoints
+from runlake_ingest.dedupe import Window
+from runlake_ingest.flusher import FlusherThread, flush_segment
+from runlake_ingest.folder import WorkerFolder
+from runlake_ingest.journalthread import JournalThread
+from runlake_ingest.lakewriter import LakeWriter
+from runlake_ingest.lookup import LookupThread
+from runlake_ingest.notices import Failed, Flushed, LookedUp, Notices, Sealed
+from runlake_ingest.receiver import Limits, Position, Receiver
+from runlake_ingest.recovery import recover
+
+_DRAIN_SECONDS = 10.0
+_LAST_FLUSH_SECONDS = 30.0
+_FIRST_RETRY_SECONDS = 0.1
+_LAST_RETRY_SECONDS = 2.0
+
+
+class Worker:
+    """Make one, `run` it once, and make a new one to start again.
+
+    Raises AlreadyRunning when the folder has a worker; `run` raises SettingsError when an address is taken, LakeError
+    when the lake cannot be used, OSError when the journal cannot be written, and whatever else ended one of the
+    threads.
+    """
+
+    def __init__(self, settings: Settings, log: Log, crash: CrashPoints | None = None) -> None:
+        self._settings = settings
+        self._log = log
+        self._crash = crash or CrashPoints()
+        self._notices = Notices()
+        self._stopping = False
+        settings.data.mkdir(parents=True, exist_ok=True)
+        self._folder = WorkerFolder(settings.ingest_folder, Uuid7Source())
+        self._lake = LakeWriter(settings.catalog_path, settings.storage, self._crash, log)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+
+    def stop(self) -> None:
+        """Ask `run` to end cleanly. From any thread, and from a signal handler."""
+        self._stopping = True
+        self._notices.wake()
+
+    def run(self) -> None:
+        """Recover, serve until `stop`, and end: stop taking, drain, flush, close."""
+        try:
+            started = self._when_lake_is_there(self._start)
+            if started is not None:
+                self._serve(*started)
+        finally:
+            self._context.destroy(linger=0)
+            self._lake.close()
+            self._folder.close()
+            self._notices.close()
+
+    def _when_lake_is_there(self, start: Callable[[], tuple[UUID, Window, Position]]) -> (
+        tuple[UUID, Window, Position] | None
+    ):  # fmt: skip
+        """Try until the lake can be used; None when asked to stop meanwhile."""
+        pause = _FIRST_RETRY_SECONDS
+        while not self._stopping:
+            try:
+                return start()
+            except LakeUnavailable as error:
+                if pause == _FIRST_RETRY_SECONDS:
+                    self._log.warning("lake_unavailable", reason=str(error))
+            time.sleep(pause)
+            pause = min(pause * 2, _LAST_RETRY_SECONDS)
+        return None
+
+    def _start(self) -> tuple[UUID, Window, Position]:
+        """Open the lake, bring to it what the journal holds, and rebuild the dedupe window from it."""
+        began = time.monotonic()
+        lake = self._lake.open()
+        journal, aside = self._folder.journal, self._folder.aside
+        segments = recover(journal, aside, lake, lambda worker: self._lake.flushed(worker)[0], self._log)
+        for done, segment in enumerate(segments):
+            self._log.info("recovering", segment=segment.number, messages=segment.messages, left=len(segments) - done)
+            flush_segment(self._lake, segment, self._crash, self._log)
+        position = Position(*self._lake.flushed(self._folder.worker))
+        horizon, ids = self._lake.window(self._settings.window_ids)
+        window = Window(self._settings.window_ids, horizon)
+        for event_id, seconds in ids:
+            window.add(event_id, seconds, 0)
+        self._log.info(
+            "recovered",
+            segments=len(segments),
+            position=position.seq,
+            window=len(window),
+            horizon=datetime.fromtimestamp(window.horizon, UTC),
+            ms=round((time.monotonic() - began) * 1000),
+        )
+        return lake, window, position
+
+    def _serve(self, lake: UUID, window: Window, start: Position) -> None:
+        settings, log, put = self._settings, self._log, self._notices.put
+        worker = self._folder.worker
+
+        def failed(thread: str) -> Callable[[BaseException], None]:
+            return lambda error: put(Failed(thread, error))
+
+        journal = JournalThread(
+            self._folder.journal, lake, worker, start.seq, self._crash, put, lambda segment: put(Sealed(segment)),
+            failed("journal"),
+        )  # fmt: skip
+        flusher = FlusherThread(
+            self._lake, self._crash, lambda segment: put(Flushed(segment)), failed("flusher"), log
+        )  # fmt: skip
+        lookup = LookupThread(self._lake.reader, lambda known: put(LookedUp(known)), failed("lookup"), log)
+        limits = Limits(
+            settings.flush_interval_ms / 1000,
+            settings.flush_messages,
+            settings.journal_max_mb * 1024 * 1024,
+            settings.credit,
+        )
+        router = sockets.bind_router(self._context, settings)
+        pull = sockets.bind_pull(self._context, settings)
+        receiver = Receiver(
+            lake, worker, window, start, limits, router, pull, self._notices, journal, flusher, lookup, self._crash, log
+        )
+        threads = (journal, flusher, lookup)
+        for thread in threads:
+            thread.start()
+        log.info(
+            "ready", worker=worker, lake=lake, position=start.seq, ingest=settings.ingest_bind, push=settings.push_bind
+        )
+        try:
+            while not self._stopping:
+                receiver.step()
+            self._finish(receiver)
+        finally:
+            for thread in threads:
+                thread.stop(_LAST_FLUSH_SECONDS)
+        for socket in (router, pull):
+            socket.close(linger=sockets.LINGER_MS)
+        self._context.term()
+        log.info("stopped", position=receiver.position(), counters=receiver.counters)
+
+    def _finish(self, receiver: Receiver) -> None:
+        """Stop taking, drain, flush. What the lake does not take in time stays in the journal."""
+        self._log.info("stopping")
+        _until(receiver.drained, receiver, _DRAIN_SECONDS)
+        receiver.seal()
+        if not _until(receiver.flushed, receiver, _LAST_FLUSH_SECONDS):
+            self._log.warning("journal_kept", reason="the lake did not take it in time", seconds=_LAST_FLUSH_SECONDS)
+
+
+def _until(condition: Callable[[], bool], receiver: Receiver, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        receiver.step(taking=False)
+    return True
