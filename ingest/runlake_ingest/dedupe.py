@@ -52,6 +52,21 @@ class Window:
         """How many ids it holds."""
         return self._size
 
+    def admit(self, event_id: int, time: int, segment: int) -> bool:
+        """Remember a message at or after the horizon that goes into `segment`; False when it is a duplicate."""
+        bucket = time // BUCKET_SECONDS
+        ids = self._buckets.get(bucket)
+        if ids is None:
+            self.add(event_id, time, segment)
+            return True
+        before = len(ids)
+        ids.add(event_id)
+        if len(ids) == before:
+            return False
+        self._size += 1
+        self._newest_segment[bucket] = segment
+        return True
+
     def judge(self, event_id: int, time: int) -> Verdict:
         """What the window knows of a message."""
         bucket = time // BUCKET_SECONDS

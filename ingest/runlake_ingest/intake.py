@@ -7,6 +7,7 @@ Acceptance   judges each message by the window (and by what the lake said of lat
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -58,6 +59,10 @@ class BatchIn(Struct, frozen=True):
     count: int
     items: list[Good | Bad]
     size: int
+
+    def earliest(self) -> int:
+        """The least of its messages' times, Unix seconds."""
+        return min((item.time for item in self.items if type(item) is Good), default=sys.maxsize)
 
 
 def read_batch(header: wire.Batch | None, payload: bytes, now: datetime) -> BatchIn:
@@ -121,7 +126,7 @@ LateId = tuple[int, int]
 def late_ids(batch: BatchIn, window: Window) -> Iterator[LateId]:
     """The messages of a batch of which the window cannot say whether they are new."""
     for item in batch.items:
-        if isinstance(item, Good) and window.judge(item.event_id, item.time) is Verdict.LATE:
+        if type(item) is Good and window.judge(item.event_id, item.time) is Verdict.LATE:
             yield item.event_id, item.microseconds()
 
 
@@ -148,7 +153,8 @@ class Acceptance:
 
         `looked_up` says of each late message whether the lake holds it.
         """
-        judge, add = self._window.judge, self._window.add
+        window = self._window
+        admit, horizon = window.admit, window.horizon
         head = line_head(now, batch.producer)
         first_seq = self.last_seq + 1
         seq = self.last_seq
@@ -161,16 +167,18 @@ class Acceptance:
                 lines.append(record_line(self._quarantined(batch, index, item, now)))
                 continue
             message, event_id, time = item
-            verdict = judge(event_id, time)
-            if verdict is Verdict.DUPLICATE or (verdict is Verdict.LATE and looked_up[event_id]):
+            if time >= horizon:
+                new = admit(event_id, time, segment)
+            else:
+                new = self._admit_late(event_id, time, segment, looked_up)
+            if not new:
                 duplicate.append(index)
                 continue
             seq += 1
-            add(event_id, time, segment)
             lines.append(message_line(seq, head, message))
         self.last_seq = seq
         accepted = seq - first_seq + 1
-        refused = sum(item.messages for item in batch.items if isinstance(item, Bad)) if rejected else 0
+        refused = sum(item.messages for item in batch.items if type(item) is Bad) if rejected else 0
         lines.append(
             record_line(
                 Delivery(
@@ -197,6 +205,12 @@ class Acceptance:
             rejected=rejected,
         )
         return Accepted(lines, ack, seq)
+
+    def _admit_late(self, event_id: int, time: int, segment: int, looked_up: Mapping[int, bool]) -> bool:
+        if self._window.judge(event_id, time) is Verdict.DUPLICATE or looked_up[event_id]:
+            return False
+        self._window.add(event_id, time, segment)
+        return True
 
     @staticmethod
     def _quarantined(batch: BatchIn, index: int, item: Bad, now: datetime) -> Rejected:

@@ -20,8 +20,9 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 from uuid import UUID
 
 import msgspec
@@ -163,28 +164,35 @@ def scan_segment(path: Path) -> Scan:
         return Scan(groups, file.seek(0, os.SEEK_END))
 
 
-def _good_groups(lines: Iterable[bytes]) -> Iterator[tuple[Group, int, int]]:
-    parts: list[bytes] = []
-    begin = end = 0
-    for line in lines:
+def _good_groups(file: BinaryIO) -> Iterator[tuple[Group, int, int]]:
+    """A group is found by its last line, which says how long it is; so damage to one costs no other."""
+    end = good_end = 0
+    for line in file:
         end += len(line)
-        if not line.startswith(_GROUP_PREFIX):
-            parts.append(line)
+        group = _read_group(line)
+        if group is None:
             continue
-        group = _checked(b"".join(parts), len(parts), line)
-        if group is not None:
+        begin = end - len(line) - group.bytes
+        if begin >= good_end and _holds(group, os.pread(file.fileno(), group.bytes, begin), line):
             yield group, begin, end
-        parts = []
-        begin = end
+            good_end = end
 
 
-def _checked(body: bytes, lines: int, line: bytes) -> Group | None:
-    said, _, checksum = line.rpartition(_CHECKSUM)
-    if checksum != b"%d}\n" % zlib.crc32(body + said):
+def _read_group(line: bytes) -> Group | None:
+    if not line.startswith(_GROUP_PREFIX):
         return None
     try:
-        group = _group_decoder.decode(said + b"}")
-    except msgspec.DecodeError:
+        group = _group_decoder.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    good = group.format == FORMAT and group.lines == lines and group.bytes == len(body)
-    return group if good else None
+    return group if group.format == FORMAT else None
+
+
+def _holds(group: Group, body: bytes, line: bytes) -> bool:
+    """Whether the checksum in the group's line is that of all before it, and the body is what the line counts."""
+    said, _, checksum = line.rpartition(_CHECKSUM)
+    return (
+        checksum == b"%d}\n" % zlib.crc32(said, zlib.crc32(body))
+        and group.bytes == len(body)
+        and group.lines == body.count(b"\n")
+    )

@@ -37,7 +37,9 @@ class Waiting:
 
     def must_wait(self, batch: BatchIn) -> bool:
         """Whether the batch cannot be judged now, or would overtake one of its own producer."""
-        return batch.producer in self._producers or next(late_ids(batch, self._window), None) is not None
+        if batch.producer in self._producers:
+            return True
+        return batch.earliest() < self._window.horizon and next(late_ids(batch, self._window), None) is not None
 
     def add(self, arrival: Arrival) -> None:
         self._arrivals.append(arrival)

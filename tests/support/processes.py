@@ -49,7 +49,8 @@ class Process:
         end = time.monotonic() + deadline_s
         while (line := found()) is None:
             if not self._reader.is_alive():
-                assert (line := found()) is not None, f"ended without {event!r}:\n{''.join(self.text)}"
+                line = found()
+                assert line is not None, f"ended without {event!r}:\n{''.join(self.text)}"
                 break
             with contextlib.suppress(queue.Empty):
                 self._news.get(timeout=0.2)

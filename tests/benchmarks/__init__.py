@@ -1,0 +1,1 @@
+"""Benchmarks: what RunLake claims of its speed is measured here, and printed by `scripts/bench`."""

@@ -1,0 +1,68 @@
+"""The oracle of the fault suite, always the same: what agents counted as acknowledged is in the lake, once; positions
+have no gap; the books balance; each producer's messages stand in the order in which it sent them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from runlake.lake import attach, duck
+
+
+class LakeFacts(NamedTuple):
+    messages: int
+    distinct_ids: int
+    positions_without_gap: bool
+    unbalanced_batches: int
+    accepted_in_books: int
+    out_of_order: int
+    flushes_contiguous: bool
+
+
+def lake_facts(catalog: Path) -> LakeFacts:
+    """Read the lake of a stopped worker with plain DuckDB."""
+    connection = duck.connect()
+    try:
+        attach.attach_copy(connection, catalog)
+
+        def one(sql: str) -> Any:
+            row = connection.execute(sql).fetchone()
+            assert row is not None
+            return row[0] if len(row) == 1 else row
+
+        columns = "worker, seq, event_id"
+        log = f"(SELECT {columns} FROM lake.run_changes UNION ALL SELECT {columns} FROM lake.events)"
+        messages, distinct = one(f"SELECT count(*), count(DISTINCT event_id) FROM {log}")
+        gapless = one(
+            f"SELECT coalesce(bool_and(first = 1 AND last = n AND n = seqs), true) FROM (SELECT min(seq) AS first,"
+            f" max(seq) AS last, count(*) AS n, count(DISTINCT seq) AS seqs FROM {log} GROUP BY worker)"
+        )
+        unbalanced = one("SELECT count(*) FROM lake.deliveries WHERE received <> accepted + duplicate + rejected")
+        accepted = one("SELECT coalesce(sum(accepted), 0)::BIGINT FROM lake.deliveries")
+        disorder = one(
+            "SELECT count(*) FROM (SELECT (payload->>'number')::BIGINT AS number,"
+            " lag(number) OVER (PARTITION BY run_id ORDER BY seq) AS before FROM lake.events)"
+            " WHERE number <> before + 1"
+        )
+        contiguous = one(
+            "SELECT coalesce(bool_and(first_seq = coalesce(before, 0) + 1), true) FROM (SELECT first_seq,"
+            " lag(last_seq) OVER (PARTITION BY worker ORDER BY segment) AS before FROM lake.flushes)"
+        )
+        return LakeFacts(messages, distinct, gapless, unbalanced, accepted, disorder, contiguous)
+    finally:
+        connection.close()
+
+
+def assert_all_there_once(catalog: Path, expected: int) -> LakeFacts:
+    """Exactly `expected` messages, each once, with balanced books."""
+    facts = lake_facts(catalog)
+    assert facts == LakeFacts(
+        messages=expected,
+        distinct_ids=expected,
+        positions_without_gap=True,
+        unbalanced_batches=0,
+        accepted_in_books=expected,
+        out_of_order=0,
+        flushes_contiguous=True,
+    )
+    return facts

@@ -1,0 +1,108 @@
+"""kill -9 of ingest, at random and at every named point: nothing acked is lost, nothing stands twice (P1, P2, P3)."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+import zmq
+
+from faults.oracle import assert_all_there_once
+from runlake import wire
+from runlake_ingest.crashpoints import NAMES
+from support.processes import Process, Site, wait_until
+
+SCRIPT = Path(__file__).with_name("emit_events.py")
+DEADLINE_S = 120.0
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+def start_producers(site: Site, producers: int, messages: int, first: int = 0) -> list[subprocess.Popen[str]]:
+    return [
+        subprocess.Popen(
+            [sys.executable, str(SCRIPT), site.ingest_endpoint, f"run-{number}", str(messages // producers)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(first, first + producers)
+    ]
+
+
+def finish_producers(producers: list[subprocess.Popen[str]]) -> None:
+    """Every producer says that all it emitted was acknowledged, and that it dropped and was refused nothing."""
+    for producer in producers:
+        said, _ = producer.communicate(timeout=DEADLINE_S)
+        books = msgspec.json.decode(said)
+        stats = books["stats"]
+        assert books["delivered"], books
+        assert stats["emitted"] == stats["acknowledged"], books
+        assert stats["dropped"] == {} and stats["rejected"] == 0, books
+
+
+def accepted(site: Site) -> int:
+    """The worker's accepted position; 0 while it does not answer."""
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.linger = 0
+        socket.connect(site.ingest_endpoint)
+        socket.send(wire.encode_frame(wire.PositionRequest()))
+        if not socket.poll(1_000):
+            return 0
+        reply = wire.decode_reply(socket.recv())
+    assert isinstance(reply, wire.Position)
+    return reply.accepted
+
+
+def stop_and_check(site: Site, ingest: Process, expected: int) -> None:
+    assert ingest.terminate() == 0
+    assert list((site.data / "ingest" / "journal").iterdir()) == []
+    assert_all_there_once(site.catalog, expected)
+
+
+def test_p1_events_survive_kill_9_of_ingest_while_four_processes_emit(
+    site: Site, rng: random.Random, long_form: bool
+) -> None:
+    messages = 1_000_000 if long_form else 200_000
+    kills = 25 if long_form else 5
+    thresholds = sorted(rng.randrange(1_000, messages * 9 // 10) for _ in range(kills))
+    ingest = site.ingest()
+    producers = start_producers(site, 4, messages)
+    for threshold in thresholds:
+        wait_until(lambda at=threshold: accepted(site) >= at, f"position {threshold}", DEADLINE_S)  # type: ignore[misc]
+        ingest.kill()
+        ingest = site.ingest()
+    finish_producers(producers)
+    stop_and_check(site, ingest, messages)
+
+
+@pytest.mark.parametrize("point", NAMES)
+def test_p1_events_survive_a_crash_at(point: str, site: Site, long_form: bool) -> None:
+    messages = 5_000
+    rounds = 5 if long_form else 1
+    producers: list[subprocess.Popen[str]] = []
+    for number in range(rounds):
+        ingest = site.ingest("--flush-interval-ms", "20", crash_at=point, ready=False)
+        producers += start_producers(site, 1, messages, first=number)
+        assert ingest.wait(DEADLINE_S) == -signal.SIGKILL
+    ingest = site.ingest()
+    finish_producers(producers)
+    stop_and_check(site, ingest, rounds * messages)
+
+
+def test_p1_a_crash_inside_recovery_is_recovered_from(site: Site) -> None:
+    messages = 2_000
+    ingest = site.ingest("--flush-interval-ms", "600000")
+    finish_producers(start_producers(site, 1, messages))
+    ingest.kill()
+    for point in ("flush.before_begin", "flush.before_commit", "flush.after_commit"):
+        ingest = site.ingest(crash_at=point, ready=False)
+        assert ingest.wait() == -signal.SIGKILL
+    stop_and_check(site, site.ingest(), messages)
