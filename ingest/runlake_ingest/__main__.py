@@ -17,8 +17,8 @@ from runlake_ingest.worker import Worker
 _FIRST_RESTART_SECONDS = 0.2
 _LAST_RESTART_SECONDS = 30.0
 FLAGS = (
-    "data", "ingest_bind", "push_bind", "ingest", "push", "catalog", "storage", "flush_interval_ms", "flush_messages",
-    "journal_max_mb", "window_ids", "credit", "log_level",
+    "data", "ingest", "push", "feed", "ingest_bind", "push_bind", "feed_bind", "catalog", "storage",
+    "flush_interval_ms", "flush_messages", "journal_max_mb", "window_ids", "credit", "log_level",
 )  # fmt: skip
 
 

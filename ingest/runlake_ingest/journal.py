@@ -173,7 +173,7 @@ def _good_groups(file: BinaryIO) -> Iterator[tuple[Group, int, int]]:
         if group is None:
             continue
         begin = end - len(line) - group.bytes
-        if begin >= good_end and _holds(group, os.pread(file.fileno(), group.bytes, begin), line):
+        if group.bytes > 0 and begin >= good_end and _holds(group, os.pread(file.fileno(), group.bytes, begin), line):
             yield group, begin, end
             good_end = end
 

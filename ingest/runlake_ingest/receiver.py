@@ -19,7 +19,7 @@ from uuid import UUID
 
 import zmq
 
-from runlake import wire
+from runlake import feed, wire
 from runlake.errors import WireError
 from runlake.logs import Log
 from runlake_ingest.counters import Counters
@@ -83,6 +83,7 @@ class Receiver:
         limits: Limits,
         router: zmq.Socket[bytes],
         pull: zmq.Socket[bytes],
+        publisher: zmq.Socket[bytes],
         notices: Notices,
         journal: JournalThread,
         flusher: FlusherThread,
@@ -93,7 +94,7 @@ class Receiver:
         self._lake, self._worker = lake, worker
         self._window = window
         self._limits = limits
-        self._router, self._pull = router, pull
+        self._router, self._pull, self._publisher = router, pull, publisher
         self._notices = notices
         self._journal, self._flusher, self._lookup = journal, flusher, lookup
         self._crash = crash
@@ -104,7 +105,8 @@ class Receiver:
         self._waiting = Waiting(window)
         self._looking_up = False
         self._making = _Making()
-        self._in_journal: collections.deque[list[tuple[bytes, bytes]]] = collections.deque()
+        self._in_journal: collections.deque[_Making] = collections.deque()
+        self._next_beat = 0.0
         self._durable = self._flushed = start.seq
         self._journal_bytes = 0
 
@@ -140,6 +142,7 @@ class Receiver:
                 self._take_pushes()
         self._ask_lake()
         self._hand_on()
+        self._beat()
 
     def drained(self) -> bool:
         """Whether everything accepted is durable and acknowledged, and nothing waits for the lake."""
@@ -284,7 +287,7 @@ class Receiver:
         making = self._making
         if making.lines and (self._journal.idle or (making.full and self._journal.has_room)):
             self._journal.write(GroupIn(self._segment, making.lines, self._acceptance.last_seq))
-            self._in_journal.append(making.replies)
+            self._in_journal.append(making)
             self._making = _Making()
         if self._seal_due():
             self.seal()
@@ -323,13 +326,27 @@ class Receiver:
 
     def _group_done(self, group: GroupDone) -> None:
         self._journal.returned()
-        self._durable = group.last_seq
+        made = self._in_journal.popleft()
+        first_seq, self._durable = self._durable + 1, group.last_seq
         self._journal_bytes += group.size
         self.counters.groups += 1
         self._crash.passing("ack.before")
-        for peer, reply in self._in_journal.popleft():
+        for peer, reply in made.replies:
             self._reply(peer, reply)
         self._crash.passing("ack.after")
+        self._publish(first_seq, made.lines)
+
+    def _publish(self, first_seq: int, lines: list[bytes]) -> None:
+        group = feed.FeedGroup(
+            lake=self._lake, worker=self._worker, first_seq=first_seq, last_seq=self._durable, flushed=self._flushed
+        )
+        self._publisher.send_multipart(feed.encode_group(group, b"".join(lines)), zmq.NOBLOCK)
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_beat:
+            self._next_beat = now + feed.HEARTBEAT_S
+            self._publisher.send_multipart(feed.encode_beat(self.position()), zmq.NOBLOCK)
 
     def _segment_flushed(self, segment: Segment) -> None:
         self._sealed -= 1

@@ -13,6 +13,7 @@ LINGER_MS = 1_000
 _BACKLOG = 4_096
 _HEARTBEAT_MS = 5_000
 _SILENCE_MS = 15_000
+_FEED_GROUPS = 64
 
 
 def bind_router(context: zmq.Context[zmq.Socket[bytes]], settings: Settings) -> zmq.Socket[bytes]:
@@ -26,6 +27,14 @@ def bind_router(context: zmq.Context[zmq.Socket[bytes]], settings: Settings) -> 
 def bind_pull(context: zmq.Context[zmq.Socket[bytes]], settings: Settings) -> zmq.Socket[bytes]:
     """The socket of the bare pushers. Raises SettingsError when its address cannot be bound."""
     return _bound(_socket(context, zmq.PULL, settings), "push_bind", settings.push_bind)
+
+
+def bind_feed(context: zmq.Context[zmq.Socket[bytes]], settings: Settings) -> zmq.Socket[bytes]:
+    """The feed. A listener that does not keep up loses messages here, and reads the lake instead."""
+    socket = context.socket(zmq.PUB)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.SNDHWM, _FEED_GROUPS)  # for each listener
+    return _bound(socket, "feed_bind", settings.feed_bind)
 
 
 def _socket(context: zmq.Context[zmq.Socket[bytes]], kind: int, settings: Settings) -> zmq.Socket[bytes]:

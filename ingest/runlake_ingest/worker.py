@@ -129,14 +129,34 @@ class Worker:
         )
         router = sockets.bind_router(self._context, settings)
         pull = sockets.bind_pull(self._context, settings)
+        publisher = sockets.bind_feed(self._context, settings)
         receiver = Receiver(
-            lake, worker, window, start, limits, router, pull, self._notices, journal, flusher, lookup, self._crash, log
+            lake,
+            worker,
+            window,
+            start,
+            limits,
+            router,
+            pull,
+            publisher,
+            self._notices,
+            journal,
+            flusher,
+            lookup,
+            self._crash,
+            log,
         )
         threads = (journal, flusher, lookup)
         for thread in threads:
             thread.start()
         log.info(
-            "ready", worker=worker, lake=lake, position=start.seq, ingest=settings.ingest_bind, push=settings.push_bind
+            "ready",
+            worker=worker,
+            lake=lake,
+            position=start.seq,
+            ingest=settings.ingest_bind,
+            push=settings.push_bind,
+            feed=settings.feed_bind,
         )
         try:
             while not self._stopping:
@@ -145,7 +165,7 @@ class Worker:
         finally:
             for thread in threads:
                 thread.stop(_LAST_FLUSH_SECONDS)
-        for socket in (router, pull):
+        for socket in (router, pull, publisher):
             socket.close(linger=sockets.LINGER_MS)
         self._context.term()
         log.info("stopped", position=receiver.position(), counters=receiver.counters)
