@@ -1,0 +1,27 @@
+"""How long to wait before the next attempt."""
+
+from __future__ import annotations
+
+from random import Random
+
+
+class Backoff:
+    """Delays that double from `first_s` to `longest_s`, each shortened at random by up to half.
+
+    The random part keeps a fleet of producers from coming back to a restarted worker all at once.
+    """
+
+    def __init__(self, random: Random, first_s: float = 0.02, longest_s: float = 2.0) -> None:
+        self._random = random
+        self._first_s = first_s
+        self._longest_s = longest_s
+        self._next_s = first_s
+
+    def delay_s(self) -> float:
+        """The next delay, seconds."""
+        longest_s, self._next_s = self._next_s, min(self._next_s * 2, self._longest_s)
+        return longest_s * self._random.uniform(0.5, 1.0)
+
+    def reset(self) -> None:
+        """Begin anew: the last attempt did well."""
+        self._next_s = self._first_s

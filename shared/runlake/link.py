@@ -1,0 +1,100 @@
+"""One connection to a worker, used once.
+
+libzmq would reconnect by itself, and then send a later batch to a restarted worker before the earlier ones that were
+lost. So it may not (RECONNECT_IVL -1): a link that is lost stays lost, and the sender opens the next one and starts
+from the oldest unacknowledged batch. IMMEDIATE keeps batches from piling up in a pipe to nobody; LINGER 0 discards
+what a closed link still held, all of which is in the sender's books.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from runlake.wire import MAX_FRAME_BYTES
+
+CONNECT_TIMEOUT_MS = 5_000
+HEARTBEAT_INTERVAL_MS = 2_000
+HEARTBEAT_TIMEOUT_MS = 6_000
+_HIGH_WATER_MARK = 2_048
+
+_LOST = (
+    zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_CLOSED
+    | zmq.EVENT_CONNECT_RETRIED
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
+
+
+class LinkState(Enum):
+    CONNECTING = "connecting"
+    OPEN = "open"
+    LOST = "lost"
+
+
+class Link:
+    """A DEALER socket with the monitor that tells when its one connection is made and lost. One thread uses it."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
+        """Start to connect. Raises zmq.ZMQError for an endpoint that cannot be one."""
+        self.state = LinkState.CONNECTING
+        self._socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.RECONNECT_IVL, -1)
+        self._socket.setsockopt(zmq.IMMEDIATE, 1)
+        self._socket.setsockopt(zmq.CONNECT_TIMEOUT, CONNECT_TIMEOUT_MS)
+        self._socket.setsockopt(zmq.HANDSHAKE_IVL, CONNECT_TIMEOUT_MS)
+        self._socket.setsockopt(zmq.SNDHWM, _HIGH_WATER_MARK)
+        self._socket.setsockopt(zmq.RCVHWM, _HIGH_WATER_MARK)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+        self._socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_INTERVAL_MS)
+        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
+        self._monitor: zmq.Socket[bytes] = self._socket.get_monitor_socket(_LOST | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._monitor, zmq.POLLIN)
+        try:
+            self._socket.connect(endpoint)
+        except zmq.ZMQError:
+            self.close()
+            raise
+
+    def send(self, frames: list[bytes]) -> bool:
+        """Hand a message to the socket. False when it has no room now, or no connection."""
+        try:
+            self._socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def wait(self, timeout_ms: int) -> None:
+        """Wait until something arrives or changes, and note what became of the connection."""
+        for socket, _ in self._poller.poll(timeout_ms):
+            if socket is self._monitor:
+                self._read_monitor()
+
+    def receive(self) -> list[bytes] | None:
+        """The next message that has arrived, or None."""
+        try:
+            return self._socket.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+
+    def close(self) -> None:
+        """Let go of the sockets, and of all that is still in them."""
+        self.state = LinkState.LOST
+        self._socket.disable_monitor()
+        self._monitor.close(0)
+        self._socket.close(0)
+
+    def _read_monitor(self) -> None:
+        while self._monitor.poll(0):
+            event = recv_monitor_message(self._monitor, zmq.NOBLOCK)["event"]
+            if event & _LOST:
+                self.state = LinkState.LOST
+            elif self.state is LinkState.CONNECTING:
+                self.state = LinkState.OPEN

@@ -1,0 +1,41 @@
+"""What an emitter says about itself."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class RejectedMessage(Struct, frozen=True, kw_only=True):
+    """A message that the worker refused. `number` is the producer's own; the worker keeps it in quarantine."""
+
+    number: int
+    reason: str
+    field: str | None = None
+
+
+class Stats(Struct, frozen=True, kw_only=True):
+    """Counts of messages since the emitter was made. They balance: emitted = dropped + queued + acknowledged."""
+
+    producer: str
+    """The producer id that the worker's books know this emitter by."""
+    emitted: int
+    """Handed to `emit`."""
+    queued: int
+    """Waiting to be sent, or sent and not yet acknowledged."""
+    sent: int
+    """Sent at least once."""
+    acknowledged: int
+    """Answered by the worker: accepted, duplicate or rejected."""
+    accepted: int
+    duplicates: int
+    rejected: int
+    last_rejections: tuple[RejectedMessage, ...]
+    dropped: dict[str, int]
+    """Never delivered, by reason: queue_full, too_large, not_encodable, not_a_message, closed, undelivered."""
+    described: int
+    """Values that MessagePack cannot hold and that went out as a description."""
+    reconnects: int
+    """Connections opened after the first."""
+    protocol_errors: int
+    """Answers that made no sense."""
+    connected: bool
