@@ -35,7 +35,8 @@ WHERE kind = 'delivery'
 -- name: quarantine
 INSERT INTO lake.quarantine BY NAME
 SELECT
-    $worker::UUID AS worker, received_at, producer, batch, number, messages, field, reason, from_base64(raw) AS raw
+    $worker::UUID AS worker, received_at, producer, batch, number, coalesce(messages, 1) AS messages, field, reason,
+    from_base64(raw) AS raw
 FROM segment
 WHERE kind = 'rejected'
 

@@ -76,42 +76,36 @@ def read_batch(header: wire.Batch | None, payload: bytes, now: datetime) -> Batc
 def _read_items(header: wire.Batch | None, payload: bytes, now: datetime) -> tuple[list[Good | Bad], int]:
     said = header.count if header is not None else 1
     try:
-        messages = wire.decode_payload(payload)
-    except InvalidMessage:
-        pass
-    else:
-        if header is not None and len(messages) != said:
-            return [_miscounted(said, len(messages), payload)], said
-        if len(payload) <= wire.MAX_MESSAGE_BYTES:
-            return [_read_message(message, now) for message in messages], len(messages)
-    try:
-        raws = wire.split_payload(payload)
+        items = _read_whole(payload, now) or [_read_raw(raw, now) for raw in wire.split_payload(payload)]
     except InvalidMessage as error:
         return [Bad(error.reason, None, payload, said)], said
-    if header is not None and len(raws) != said:
-        return [_miscounted(said, len(raws), payload)], said
-    return [_read_raw(raw, now) for raw in raws], len(raws)
+    if header is not None and len(items) != said:
+        reason = f"The header counts {said} messages, and the payload holds {len(items)}"
+        return [Bad(reason, "count", payload, said)], said
+    return items, len(items)
 
 
-def _miscounted(said: int, found: int, payload: bytes) -> Bad:
-    return Bad(f"The header counts {said} messages, and the payload holds {found}", "count", payload, said)
+def _read_whole(payload: bytes, now: datetime) -> list[Good | Bad] | None:
+    """The quick way: all at once. None when something is bad, or when a message may be too large to be read at all."""
+    if len(payload) > wire.MAX_MESSAGE_BYTES:
+        return None
+    try:
+        return [_read_message(message, now) for message in wire.decode_payload(payload)]
+    except InvalidMessage:
+        return None
 
 
 def _read_raw(raw: bytes, now: datetime) -> Good | Bad:
     if len(raw) > wire.MAX_MESSAGE_BYTES:
         return Bad(f"The message has {len(raw):,} bytes; allowed are {wire.MAX_MESSAGE_BYTES:,}", None, raw)
     try:
-        message = wire.decode_message(raw)
+        return _read_message(wire.decode_message(raw), now)
     except InvalidMessage as error:
         return Bad(error.reason, error.field, raw)
-    return _read_message(message, now, raw)
 
 
-def _read_message(message: Message, now: datetime, raw: bytes | None = None) -> Good | Bad:
-    try:
-        validate(message, now)
-    except InvalidMessage as error:
-        return Bad(error.reason, error.field, wire.encode_message(message) if raw is None else raw)
+def _read_message(message: Message, now: datetime) -> Good:
+    validate(message, now)
     return Good(message, message.event_id.int, int(_time(message).timestamp()))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import duckdb
@@ -20,12 +21,15 @@ from runlake.lake import attach, duck, schema
 from runlake.lake.durability import ParquetSync, sync_folder
 from runlake.logs import Log
 from runlake.sqlfile import load_queries
+from runlake.wire import MAX_FRAME_BYTES
 from runlake_ingest.crashpoints import CrashPoints
 from runlake_ingest.dedupe import BUCKET_SECONDS
 from runlake_ingest.journal import Segment
 from runlake_ingest.lines import Rejected, raw_text, record_line
 
 _SQL = load_queries("runlake_ingest", "flush.sql")
+_REFUSED = (duckdb.DataError, duckdb.InvalidInputException)
+"""What DuckDB raises for what is in a line; for a lack of memory or a disk that fails it raises others."""
 _TABLES = ("run_changes", "events", "deliveries", "quarantine")
 
 _LINE_COLUMNS: dict[str, str] = {
@@ -154,7 +158,7 @@ class LakeWriter:
         """Read the lines into the table `segment`; returns how many accepted messages DuckDB refused."""
         try:
             self._read_file(segment.path)
-        except duckdb.Error as error:
+        except _REFUSED as error:
             self._log.warning("segment_refused", segment=segment.path.name, reason=str(error))
             return self._read_without_bad_lines(segment)
         return 0
@@ -171,7 +175,7 @@ class LakeWriter:
             working.write_bytes(b"".join(part))
             try:
                 self._read_file(working)
-            except duckdb.Error as error:
+            except _REFUSED as error:
                 return str(error)
             return None
 
@@ -261,12 +265,12 @@ def _bad_lines(
 def _quarantined(line: bytes, reason: str) -> Rejected:
     """A line that the lake refused, as a row of the quarantine."""
     try:
-        said = msgspec.json.decode(line)
-    except msgspec.DecodeError:
+        said = msgspec.json.decode(line, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError):
         said = {}
     return Rejected(
         received_at=datetime.now(UTC),
         producer=str(said.get("producer", "")),
         reason=f"The lake refused the line: {reason}",
-        raw=raw_text(line),
+        raw=raw_text(line[:MAX_FRAME_BYTES]),
     )

@@ -202,11 +202,12 @@ class Receiver:
             if not frames:
                 raise WireError("A request has a header")
             request = wire.decode_request(frames[0])
-            wanted = 2 if isinstance(request, wire.Batch) else 1
-            if len(frames) != wanted:
-                raise WireError(f"This request has {wanted} frames, not {len(frames)}")
         except WireError as error:
             self._refuse(peer, frames, str(error))
+            return
+        wanted, batch = (2, request.batch) if isinstance(request, wire.Batch) else (1, None)
+        if len(frames) != wanted:
+            self._refuse(peer, frames, f"This request has {wanted} frames, not {len(frames)}", batch)
             return
         match request:
             case wire.Batch():
@@ -216,13 +217,12 @@ class Receiver:
             case wire.FlushRequest():
                 self._flush_asked(peer)
 
-    def _refuse(self, peer: bytes, frames: list[bytes], reason: str) -> None:
+    def _refuse(self, peer: bytes, frames: list[bytes], reason: str, batch: int | None = None) -> None:
         """What is not of this protocol is kept raw in quarantine, and its sender is told."""
         self.counters.refused_requests += 1
         self._log.warning("request_refused", reason=reason, frames=len(frames))
-        bad = Bad(reason, None, b"".join(frames))
-        refusal = wire.encode_frame(wire.Refused(reason=reason))
-        self._accept(None, BatchIn("(unreadable)", None, None, 1, [bad], len(bad.raw)), {})
+        refusal = wire.encode_frame(wire.Refused(reason=reason, batch=batch))
+        self._accept(None, _unreadable("(unreadable)", reason, frames), {})
         self._making.replies.append((peer, refusal))
 
     def _take_pushes(self) -> None:
@@ -234,8 +234,7 @@ class Receiver:
             if len(frames) == 1:
                 self._take(None, read_batch(None, frames[0], datetime.now(UTC)))
             else:
-                bad = Bad(f"A push has one frame, not {len(frames)}", None, b"".join(frames))
-                self._take(None, BatchIn(PUSH_PRODUCER, None, None, 1, [bad], len(bad.raw)))
+                self._take(None, _unreadable(PUSH_PRODUCER, f"A push has one frame, not {len(frames)}", frames))
 
     def _take(self, peer: bytes | None, batch: BatchIn) -> None:
         if self._waiting.must_wait(batch):
@@ -362,3 +361,9 @@ class Receiver:
             self._router.send_multipart((peer, frame), zmq.NOBLOCK)
         except zmq.ZMQError:  # gone, or not reading: it will ask or send again
             self.counters.lost_acks += 1
+
+
+def _unreadable(producer: str, reason: str, frames: list[bytes]) -> BatchIn:
+    """Frames that are no batch, as one refused message. Their number has no limit; what is kept of them has one."""
+    raw = b"".join(frames)
+    return BatchIn(producer, None, None, 1, [Bad(reason, None, raw[: wire.MAX_FRAME_BYTES])], len(raw))

@@ -41,10 +41,29 @@ class Log:
             return
         at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line = {"at": at, "level": level, "process": self._process, "event": event, **fields}
-        text = msgspec.json.encode(line, enc_hook=str).decode("utf-8")
+        text = _encode(line)
         with self._lock:
             try:
                 self._stream.write(text + "\n")
                 self._stream.flush()
             except (OSError, ValueError):  # nobody reads, or the stream is closed: the record goes on without a log
                 return
+
+
+def _encode(line: dict[str, Any]) -> str:
+    """The line as JSON; a value that JSON cannot hold becomes its `repr`, in ASCII."""
+    try:
+        return msgspec.json.encode(line, enc_hook=str).decode("utf-8")
+    except Exception:  # noqa: BLE001 (lone surrogates, odd keys, endless values, a __str__ that fails: all are logged)
+        return msgspec.json.encode({name: _plain(value) for name, value in line.items()}).decode("utf-8")
+
+
+def _plain(value: Any) -> Any:
+    try:
+        msgspec.json.encode(value)
+    except Exception:  # noqa: BLE001
+        try:
+            return ascii(value)
+        except Exception:  # noqa: BLE001
+            return f"<{type(value).__name__}>"
+    return value

@@ -143,13 +143,13 @@ def _read_file(file: Path | None) -> dict[str, Any]:
 
 def _convert(name: str, value: Any, source: str) -> Any:
     field = _FIELDS[name]
+    plain = str(value) if isinstance(value, Path) else value
+    if plain == "":
+        raise SettingsError(f"{source}: '' cannot be used; it must not be empty: leave it out for the default")
     try:
-        converted = msgspec.convert(value if not isinstance(value, Path) else str(value), field.type, strict=False,
-                                    dec_hook=_dec_hook)  # fmt: skip
-    except msgspec.ValidationError as error:
-        raise SettingsError(f"{source}: {value!r} cannot be used: {error}") from None
-    if converted == "" or converted == Path():
-        raise SettingsError(f"{source}: must not be empty; leave it out for the default")
+        converted = msgspec.convert(plain, field.type, strict=False, dec_hook=_dec_hook)
+    except msgspec.ValidationError:
+        raise SettingsError(f"{source}: {value!r} cannot be used; allowed is {_allowed(field.type)}") from None
     check = _CHECKS.get(name)
     if check:
         allowed = check(converted)
@@ -158,14 +158,32 @@ def _convert(name: str, value: Any, source: str) -> Any:
     return converted
 
 
+def _allowed(kind: Any) -> str:
+    match msgspec.inspect.type_info(kind):
+        case msgspec.inspect.IntType(ge=least, le=most):
+            return f"a whole number from {least} to {most}"
+        case msgspec.inspect.StrType():
+            return "text"
+        case _:
+            return "a path"
+
+
 def _dec_hook(kind: type, value: Any) -> Any:
     if kind is Path and isinstance(value, str):
-        return Path(value)
-    raise NotImplementedError(kind)
+        return _absolute(value)
+    raise ValueError(f"{value!r} is not a {kind.__name__}")
+
+
+def _absolute(path: str | Path) -> Path:
+    """`~` and `~user` become home folders; a `~` that is nobody's is left as it stands, as a shell does."""
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        return Path(path).absolute()
 
 
 def _complete(settings: Settings, sources: Mapping[str, str]) -> Settings:
-    data = settings.data.expanduser().absolute()
+    data = _absolute(settings.data)
     filled: dict[str, Any] = {"data": data}
     for name in ("ingest", "push", "feed"):
         bind = f"{name}_bind"
@@ -173,10 +191,9 @@ def _complete(settings: Settings, sources: Mapping[str, str]) -> Settings:
             filled[bind] = getattr(settings, name)
             sources = {**sources, bind: sources.get(name, name)}
     catalog = settings.catalog or f"sqlite:{data / 'catalog.sqlite'}"
-    filled["catalog"] = f"sqlite:{Path(catalog.removeprefix('sqlite:')).expanduser().absolute()}"
-    filled["storage"] = f"{Path(settings.storage or data / 'lake').expanduser().absolute()}/"
-    read_model = settings.read_model if settings.read_model != Path() else data / "query"
-    filled["read_model"] = read_model.expanduser().absolute()
+    filled["catalog"] = f"sqlite:{_absolute(catalog.removeprefix('sqlite:'))}"
+    filled["storage"] = f"{_absolute(settings.storage or data / 'lake')}/"
+    filled["read_model"] = settings.read_model if settings.read_model != Path() else data / "query"
     complete = msgspec.structs.replace(settings, **filled)
     _refuse_open_sockets(complete, sources)
     return complete
@@ -198,10 +215,10 @@ def is_loopback(address: str) -> bool:
     """Whether `host:port`, `tcp://host:port` or `ipc://path` can be reached from this machine alone."""
     if address.startswith("ipc://"):
         return True
-    host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
-    if host == "localhost":
-        return True
     try:
+        host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
+        if host == "localhost":
+            return True
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
@@ -217,7 +234,8 @@ def _check_http(value: str) -> str:
     allowed = "host:port, for instance 127.0.0.1:8765, with a port from 0 to 65535"
     try:
         parts = urlsplit(f"//{value}")
-        good = bool(parts.hostname) and parts.port is not None and not parts.path
+        good = bool(parts.hostname) and parts.port is not None and parts.netloc == value
+        good = good and not any(character == "@" or character.isspace() for character in value)
     except ValueError:
         good = False
     return "" if good else allowed

@@ -7,7 +7,7 @@ that fit their column, and free-form maps (string keys, storable values, not too
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 from runlake.errors import InvalidMessage
@@ -19,6 +19,8 @@ MAX_MAP_DEPTH = 32
 MAX_MAP_VALUES = 10_000
 MAX_COST = Decimal(10) ** 9
 COST_STEP = Decimal("0.000000001")
+_EXACT = Context(prec=28, traps=[])
+"""Arithmetic that no caller's decimal context can change."""
 
 _SCALARS = frozenset((str, int, float, bool, type(None), bytes, datetime))
 """What a map may hold besides maps and lists. JSON has no word for some: NaN and infinities are stored as null, bytes
@@ -28,21 +30,20 @@ as Base64 (RFC 4648), times as RFC 3339 text."""
 def validate(message: Message, now: datetime) -> None:
     """Check a decoded message at the time `now` (with zone). Raises InvalidMessage, which names the field."""
     latest = now + AHEAD
-    match message:
-        case RunEvent():
-            _check_time("ts", message.ts, latest)
-            if message.payload:
-                _check_map("payload", message.payload)
-        case RunStarted():
+    if isinstance(message, RunEvent):
+        _check_time("ts", message.ts, latest)
+        if message.payload:
+            _check_map("payload", message.payload)
+    elif isinstance(message, CommitAssociated):
+        _check_time("ts", message.ts, latest)
+        if message.commit_timestamp is not None:
+            _check_time("commit_timestamp", message.commit_timestamp, latest)
+    else:
+        if isinstance(message, RunStarted):
             _check_time("start_time", message.start_time, latest)
-            _check_updatable(message, latest)
-        case RunUpdated():
+        else:
             _check_time("ts", message.ts, latest)
-            _check_updatable(message, latest)
-        case CommitAssociated():
-            _check_time("ts", message.ts, latest)
-            if message.commit_timestamp is not None:
-                _check_time("commit_timestamp", message.commit_timestamp, latest)
+        _check_updatable(message, latest)
 
 
 def _check_updatable(message: RunStarted | RunUpdated, latest: datetime) -> None:
@@ -61,12 +62,10 @@ def _check_updatable(message: RunStarted | RunUpdated, latest: datetime) -> None
 
 
 def _check_time(field: str, time: datetime, latest: datetime) -> None:
-    try:
-        if EARLIEST <= time <= latest:
-            return
-    except OverflowError:  # an offset that leads out of the calendar
-        pass
-    if time.year < 1970:
+    # Compared as they are: an offset may lead out of the calendar, where no time can be converted to UTC.
+    if EARLIEST <= time <= latest:
+        return
+    if time < EARLIEST:
         raise InvalidMessage(f"{field}: must not be before 1970-01-01T00:00:00Z", field)
     raise InvalidMessage(f"{field}: must not be more than 24 hours ahead", field)
 
@@ -75,7 +74,7 @@ def usable_cost(cost: Decimal) -> Decimal | None:
     """The cost rounded to its column's nine decimals, or None when it does not fit there."""
     if not cost.is_finite() or cost < 0:
         return None
-    rounded = cost.quantize(COST_STEP) if cost < MAX_COST else cost
+    rounded = cost.quantize(COST_STEP, context=_EXACT).copy_abs() if cost < MAX_COST else cost
     return rounded if rounded < MAX_COST else None
 
 

@@ -15,12 +15,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, get_args
 from uuid import UUID
 
 import msgspec
 from msgspec import Meta, Struct
 
+from runlake.cut import cut_array
 from runlake.errors import InvalidMessage, WireError
 from runlake.messages import Message
 
@@ -100,17 +101,36 @@ class Refused(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="
 Request = Batch | PositionRequest | FlushRequest
 Reply = Ack | Position | Refused
 
+
+class _AnyVersion(Struct):
+    """The one field that headers of every version have."""
+
+    version: int
+
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What a decoder raises for bytes that are not what it reads; text that is not UTF-8 has an error of its own."""
+_MAX_REASON_CHARS = 300
+"""A reason quotes what was sent, and travels in acks, logs and quarantine: it does not grow with it."""
+
 _encoder = msgspec.msgpack.Encoder()
+_version_decoder = msgspec.msgpack.Decoder(_AnyVersion)
 _request_decoder: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
 _reply_decoder: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
 _payload_decoder: msgspec.msgpack.Decoder[list[Message]] = msgspec.msgpack.Decoder(list[Message])
 _raw_payload_decoder = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _message_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+_fields_decoder = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
+_FIELD_NAMES = frozenset(name for kind in get_args(Message) for name in kind.__struct_fields__)
 
 
 def encode_message(message: Message) -> bytes:
-    """One message as MessagePack. Raises TypeError for a value in a free-form map that MessagePack cannot hold."""
-    return _encoder.encode(message)
+    """One message as MessagePack. Raises TypeError for a value that MessagePack cannot hold: an object, a number beyond
+    64 bits, text with lone surrogates, a map that holds itself."""
+    try:
+        return _encoder.encode(message)
+    except (OverflowError, RecursionError, UnicodeEncodeError) as error:
+        raise TypeError(f"The message cannot be encoded: {error}") from None
 
 
 def encode_payload(messages: Sequence[bytes]) -> bytes:
@@ -134,10 +154,10 @@ def decode_request(frame: bytes) -> Request:
     """Read a header. Raises WireError when it is none, or of a version that is not spoken here."""
     try:
         request = _request_decoder.decode(frame)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise WireError(f"The header cannot be read: {error}") from None
-    if request.version != WIRE_VERSION:
-        raise WireError(f"Wire version {request.version} is not spoken here; this side speaks {WIRE_VERSION}")
+    except _UNREADABLE as error:
+        _check_version(_version_of(frame))
+        raise WireError(_short(f"The header cannot be read: {error}")) from None
+    _check_version(request.version)
     return request
 
 
@@ -145,15 +165,15 @@ def decode_reply(frame: bytes) -> Reply:
     """Read a reply. Raises WireError when it is none."""
     try:
         return _reply_decoder.decode(frame)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise WireError(f"The reply cannot be read: {error}") from None
+    except _UNREADABLE as error:
+        raise WireError(_short(f"The reply cannot be read: {error}")) from None
 
 
 def decode_payload(payload: bytes) -> list[Message]:
     """Read a payload all of whose messages have the right types and bounds; the quick way. Raises InvalidMessage."""
     try:
         return _payload_decoder.decode(payload)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise _invalid(error) from None
 
 
@@ -161,7 +181,16 @@ def split_payload(payload: bytes) -> list[bytes]:
     """Cut a payload into its messages without reading them. Raises InvalidMessage when it is not one whole array."""
     try:
         return [bytes(raw) for raw in _raw_payload_decoder.decode(payload)]
-    except (msgspec.DecodeError, RecursionError) as error:
+    except RecursionError:  # one message is nested too deeply; its neighbours are not to suffer for it
+        return _split_deep(payload)
+    except _UNREADABLE as error:
+        raise InvalidMessage(_short(f"The payload is not a MessagePack array of messages: {error}")) from None
+
+
+def _split_deep(payload: bytes) -> list[bytes]:
+    try:
+        return cut_array(payload)
+    except ValueError as error:
         raise InvalidMessage(f"The payload is not a MessagePack array of messages: {error}") from None
 
 
@@ -169,25 +198,61 @@ def decode_message(raw: bytes) -> Message:
     """Read one message. Raises InvalidMessage, which names the field at fault."""
     try:
         return _message_decoder.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise _invalid(error) from None
+    except _UNREADABLE as error:
+        raise _invalid(error, raw) from None
 
 
-_PATH = re.compile(r" - at `\$(?:\[\d+\]|\[\.\.\.\])?(?:\.(?P<field>\w+))?[^`]*`$")
-_MISSING = re.compile(r"missing required field `(?P<field>\w+)`")
+def _version_of(frame: bytes) -> int:
+    """The version of a header that cannot be read, since it is of another one, or just broken."""
+    try:
+        return _version_decoder.decode(frame).version
+    except _UNREADABLE:
+        return WIRE_VERSION
 
 
-def _invalid(error: Exception) -> InvalidMessage:
-    """Turn msgspec's words into a reason that names the field."""
-    text = str(error)
+def _check_version(version: int) -> None:
+    if version != WIRE_VERSION:
+        raise WireError(f"Wire version {version} is not spoken here; this side speaks {WIRE_VERSION}")
+
+
+def _short(reason: str) -> str:
+    return reason if len(reason) <= _MAX_REASON_CHARS else f"{reason[: _MAX_REASON_CHARS - 1]}…"
+
+
+_PATH = re.compile(r" - at (?P<key>`key` in )?`\$(?:\[\d+\]|\[\.\.\.\])?(?:\.(?P<field>\w+))?[^`]*`$")
+_MISSING = re.compile(r"Object missing required field `(?P<field>\w+)`")
+
+
+def _invalid(error: Exception, raw: bytes = b"") -> InvalidMessage:
+    """Turn msgspec's words into a reason that names the field; where they name none, look for it in `raw`."""
     if isinstance(error, RecursionError):
-        return InvalidMessage("The message is nested too deeply")
+        return _at_fault(raw, "is nested too deeply")
+    if isinstance(error, UnicodeDecodeError):
+        return _at_fault(raw, "holds text that is not UTF-8")
+    text = str(error)
     found = _PATH.search(text)
     field = found["field"] if found else None
     says = text[: found.start()] if found else text
-    missing = _MISSING.search(text)
+    missing = _MISSING.fullmatch(says)
     if missing:
         return InvalidMessage(f"{missing['field']}: is required", missing["field"])
+    if found and field and found["key"]:
+        return InvalidMessage(f"{field}: keys must be strings", field)
     if field:
-        return InvalidMessage(f"{field}: {says[:1].lower()}{says[1:]}", field)
-    return InvalidMessage(f"The message cannot be read: {says}")
+        return InvalidMessage(_short(f"{field}: {says[:1].lower()}{says[1:]}"), field)
+    return _at_fault(raw, _short(f"cannot be read: {says}"))
+
+
+def _at_fault(raw: bytes, reason: str) -> InvalidMessage:
+    """The reason, with the first field that cannot be read by itself; a field that is not ours is not looked at."""
+    try:
+        fields = _fields_decoder.decode(raw)
+    except _UNREADABLE:
+        return InvalidMessage(f"The message {reason}")
+    for name, value in fields.items():
+        if name in _FIELD_NAMES:
+            try:
+                msgspec.msgpack.decode(value)
+            except _UNREADABLE:
+                return InvalidMessage(f"{name}: {reason}", name)
+    return InvalidMessage(f"The message {reason}")

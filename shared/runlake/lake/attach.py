@@ -72,7 +72,10 @@ class CatalogWatch:
             if not self._path.is_file():
                 raise LakeUnavailable(f"There is no catalog at {self._path} yet: the ingest worker makes it.")
             self._connection = sqlite3.connect(
-                f"file:{self._path}?mode=rw", uri=True, timeout=_BUSY_TIMEOUT_MS / 1000, check_same_thread=False
+                f"{self._path.absolute().as_uri()}?mode=rw",
+                uri=True,
+                timeout=_BUSY_TIMEOUT_MS / 1000,
+                check_same_thread=False,
             )
             self._connection.execute("PRAGMA query_only = true")
         return self._connection

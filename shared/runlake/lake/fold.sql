@@ -116,7 +116,7 @@ SELECT
     status,
     start_time,
     end_time,
-    coalesce(duration_ms, CASE WHEN end_time >= start_time THEN date_diff('millisecond', start_time, end_time) END)
+    coalesce(duration_ms, CASE WHEN end_time >= start_time THEN (epoch_us(end_time) - epoch_us(start_time)) // 1000 END)
         AS duration_ms,
     heartbeat_until,
     items_discovered,
