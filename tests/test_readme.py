@@ -1,0 +1,131 @@
+"""The README's code blocks run as they are written, against live processes; its table of settings is the settings.
+
+Languages of its blocks: `console` (each line after `$` is run), `python` and `sql` are run here; `text` is only shown.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from runlake.settings import Settings, variable
+from support.processes import wait_until
+from support.runlake_command import Command
+
+_README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_ROW = re.compile(r"^\| `(RUNLAKE_\w+)` \| (.+?) \| (.+?) \|$", re.MULTILINE)
+_RUN_SQL = """
+import sys
+from runlake.lake.duck import connect
+connection = connect()
+for statement in sys.stdin.read().split(";"):
+    if statement.strip() and not statement.strip().startswith("INSTALL"):  # loaded already, from their packages
+        rows = connection.execute(statement).fetchall()
+        assert rows or statement.strip().startswith("ATTACH"), statement
+        print(rows)
+"""
+
+
+def _blocks(language: str) -> list[str]:
+    return [code for name, code in _BLOCK.findall(_README) if name == language]
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
+    """RunLake running on a folder of its own, with what the tour's demo would have recorded, but less of it."""
+    command = Command(tmp_path_factory.mktemp("readme"))
+    command.data = command.folder / "runlake-data"
+    with command.up():
+        yield command
+
+
+def _bash(command: Command, line: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of the README in a shell, with the addresses of this test in the place of the default ones."""
+    line = line.replace("127.0.0.1:8765", command.http).replace(
+        "runlake demo --record", "runlake demo --files 30 --record"
+    )
+    return subprocess.run(
+        ["bash", "-c", line],
+        capture_output=True,
+        text=True,
+        env=command.environment | {"PATH": f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"},
+        cwd=command.folder,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_every_block_says_what_language_it_is_in() -> None:
+    assert {name for name, _ in _BLOCK.findall(_README)} == {"console", "python", "sql", "text"}
+
+
+def test_the_commands_of_the_tour_work_in_order(command: Command) -> None:
+    lines = [line.removeprefix("$ ") for code in _blocks("console") for line in code.splitlines() if line[:2] == "$ "]
+    assert len(lines) > 5
+    for line in lines:
+        done = _bash(command, line)
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+        if line.startswith("curl"):
+            assert isinstance(msgspec.json.decode(done.stdout), dict), line
+
+
+def test_the_python_examples_record_the_runs_that_they_show(command: Command) -> None:
+    for code in _blocks("python"):
+        code = code.replace("tcp://127.0.0.1:8767", command.settings["RUNLAKE_PUSH"])  # noqa: PLW2901
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", code],
+            capture_output=True,
+            text=True,
+            env=command.environment,
+            cwd=command.folder,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, f"{code}\n{done.stderr}"
+        assert done.stderr == ""
+
+    def names() -> set[tuple[str, str, str]]:
+        said = command("runs", "--json", "--agent-name", "crawler", "--agent-name", "backup")
+        runs = msgspec.json.decode(said.stdout)["runs"]
+        return {(run["agent_name"], run["job_type"], run["status"]) for run in runs}
+
+    wait_until(
+        lambda: (
+            names()
+            == {("crawler", "crawl", "success"), ("crawler", "extract", "success"), ("backup", "copy", "success")}
+        ),
+        "the runs of the examples",
+    )
+
+
+def test_the_sql_examples_find_rows_in_the_live_lake(command: Command) -> None:
+    for code in _blocks("sql"):
+        done = subprocess.run(
+            [sys.executable, "-c", _RUN_SQL],
+            input=code,
+            capture_output=True,
+            text=True,
+            cwd=command.folder,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, f"{code}\n{done.stderr}"
+
+
+def test_the_table_of_settings_is_the_settings() -> None:
+    table = {name: default.strip("`") for name, default, _ in _ROW.findall(_README)}
+    fields = msgspec.structs.fields(Settings)
+    assert list(table) == [variable(field.name) for field in fields]
+    for field in fields:
+        fixed = str(field.default)
+        if fixed not in ("", "."):  # those are computed from others
+            assert table[variable(field.name)] == fixed
