@@ -1,0 +1,122 @@
+"""`python -m runlake_query`: one query process in the foreground. The wiring of its parts, and their end."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from aiohttp import web
+
+from runlake.errors import AlreadyRunning, LakeError, SettingsError
+from runlake.logs import Log
+from runlake.settings import Settings, add_flags, from_arguments, host_and_port
+from runlake_query.copies import Copies
+from runlake_query.folder import Folder
+from runlake_query.follower import Follower
+from runlake_query.model import open_model
+from runlake_query.progress import Progress
+from runlake_query.reader import Reader
+from runlake_query.server import Server
+
+_FLAGS = (
+    "data",
+    "http",
+    "ingest",
+    "feed",
+    "catalog",
+    "storage",
+    "read_model",
+    "refresh_ms",
+    "recent_days",
+    "log_level",
+)
+_SHUTDOWN_S = 5.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM or SIGINT. Exit status: 0 stopped, 1 cannot run, 2 a setting is wrong."""
+    parser = argparse.ArgumentParser(prog="runlake query", description="Serve the HTTP API from the lake.")
+    add_flags(parser, *_FLAGS)
+    try:
+        settings = from_arguments(parser.parse_args(argv))
+    except SettingsError as error:
+        print(f"runlake query: {error}", file=sys.stderr)  # noqa: T201 (for the person who started it)
+        return 2
+    try:
+        return asyncio.run(_serve(settings, Log("query", settings.log_level)))
+    except (AlreadyRunning, LakeError, OSError) as error:
+        print(f"runlake query: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+
+
+async def _serve(settings: Settings, log: Log) -> int:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    damaged = asyncio.Event()
+
+    def on_damage() -> None:
+        loop.call_soon_threadsafe(damaged.set)
+        loop.call_soon_threadsafe(stop.set)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    window = timedelta(days=settings.recent_days)
+    folder = Folder(settings.read_model)
+    try:
+        model = await asyncio.to_thread(open_model, folder, _utcnow() - window, log)
+        copies = Copies(folder, model.cursor())
+        progress = Progress()
+        reader = Reader(model, copies)
+        follower = Follower(
+            catalog=settings.catalog_path,
+            folder=folder,
+            model=model,
+            copies=copies,
+            progress=progress,
+            log=log,
+            refresh_s=settings.refresh_ms / 1000,
+            window=window,
+            utcnow=_utcnow,
+            on_damage=on_damage,
+        )
+        runner = web.AppRunner(
+            Server(reader, progress, log).app(), access_log=None, shutdown_timeout=_SHUTDOWN_S, handle_signals=False
+        )
+        try:
+            await runner.setup()
+            host, port = host_and_port(settings.http)
+            site = web.TCPSite(runner, host, port)
+            await site.start()
+            follower.start()
+            log.info("listening", http=_bound(runner, host))
+            await stop.wait()
+            log.info("stopping")
+        finally:
+            await runner.cleanup()
+            await asyncio.to_thread(follower.stop)
+            await asyncio.to_thread(reader.close)
+            if not damaged.is_set():
+                await asyncio.to_thread(copies.close)
+            await asyncio.to_thread(model.close)
+    finally:
+        folder.close()
+    log.info("stopped")
+    return 1 if damaged.is_set() else 0
+
+
+def _utcnow() -> datetime:
+    return datetime.now(UTC)
+
+
+def _bound(runner: web.AppRunner, host: str) -> str:
+    """host:port as bound, which tells the port when 0 was asked for."""
+    port = runner.addresses[0][1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

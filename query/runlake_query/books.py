@@ -1,0 +1,54 @@
+"""Producers and their books, and the messages that were refused."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from runlake.sqlfile import load_queries
+from runlake_query.jsontext import array, quoted
+from runlake_query.parameters import Parameters, encode_cursor
+from runlake_query.reader import Snapshot
+
+_SQL = load_queries("runlake_query", "books.sql")
+_ISLANDS = load_queries("runlake_query", "apply.sql")["islands"].format(ranges=_SQL["all_ranges"])
+_PRODUCERS = _SQL["producers"].format(islands=_ISLANDS)
+_END_OF_TIME_US = 253_402_300_799_000_000  # 9999-12-31T23:59:59Z
+
+PRODUCER_PARAMETERS = ("limit", "offset", "after")
+QUARANTINE_PARAMETERS = ("limit", "cursor", "after")
+
+
+class _Cursor(Struct, array_like=True, frozen=True):
+    """The time of the last refused message of a page, and how many of that time were shown."""
+
+    until_us: int
+    shown: int
+
+
+def list_producers(snapshot: Snapshot, parameters: Parameters) -> bytes:
+    """The body of `GET /api/v1/producers`."""
+    limit, offset = parameters.limit(), parameters.offset()
+    (total,) = snapshot.one(_SQL["count_producers"])
+    rows = snapshot.rows(_PRODUCERS, {"limit": limit, "offset": offset})
+    items = array(row[0] for row in rows)
+    return f'{{"producers":{items},"total":{total},"limit":{limit},"offset":{offset}}}'.encode()
+
+
+def list_quarantine(snapshot: Snapshot, parameters: Parameters) -> bytes:
+    """The body of `GET /api/v1/quarantine`. Reads the lake."""
+    limit = parameters.limit()
+    cursor = parameters.cursor(_Cursor) or _Cursor(_END_OF_TIME_US, 0)
+    total, messages = snapshot.one(_SQL["count_quarantine"].format(lake=snapshot.lake))
+    values = {"until": cursor.until_us, "skip": cursor.shown, "limit": limit + 1}
+    rows = snapshot.rows(_SQL["quarantine"].format(lake=snapshot.lake), values)
+    more = len(rows) > limit
+    rows = rows[:limit]
+    next_cursor = None
+    if more:
+        until = rows[-1][1]
+        shown = sum(row[1] == until for row in rows) + (cursor.shown if until == cursor.until_us else 0)
+        next_cursor = encode_cursor(_Cursor(until, shown))
+    return (
+        f'{{"quarantine":{array(row[0] for row in rows)},"total":{total},"messages":{messages},"limit":{limit},'
+        f'"next_cursor":{quoted(next_cursor)}}}'
+    ).encode()

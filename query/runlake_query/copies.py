@@ -1,0 +1,103 @@
+"""Copies of the lake's catalog, attached beside the read model: the only way in which this process reads the lake.
+
+A reader borrows the newest copy; a replaced copy is detached and deleted once nobody holds it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+from runlake.lake.attach import CatalogWatch, attach_copy
+from runlake_query.folder import Folder
+from runlake_query.positions import Positions
+
+
+class Copy:
+    """One attached copy. `name` is what DuckDB calls it; `positions` is how far each worker had flushed."""
+
+    def __init__(self, name: str, file: Path) -> None:
+        self.name = name
+        self.file = file
+        self.positions: Positions = {}
+        self.holders = 0
+
+
+class Copies:
+    """Makes copies (the follower's thread) and lends them (any thread)."""
+
+    def __init__(self, folder: Folder, cursor: duckdb.DuckDBPyConnection) -> None:
+        self._folder = folder
+        self._cursor = cursor
+        self._lock = threading.Lock()
+        self._made = 0
+        self._newest: Copy | None = None
+        self._replaced: list[Copy] = []
+
+    def make(self, watch: CatalogWatch) -> Copy:
+        """Copy the catalog and attach the copy, without lending it yet. Raises LakeUnavailable, duckdb.Error."""
+        self._made += 1
+        copy = Copy(f"lake_{self._made}", self._folder.catalog_copy(self._made))
+        try:
+            watch.copy_to(copy.file)
+            attach_copy(self._cursor, copy.file, copy.name)
+        except BaseException:
+            _delete(copy.file)
+            raise
+        return copy
+
+    def discard(self, copy: Copy) -> None:
+        """Drop a copy that was made and never lent."""
+        self._drop(copy)
+
+    def publish(self, copy: Copy, positions: Positions) -> None:
+        """Lend this copy from now on, and drop those before it as soon as nobody holds them."""
+        copy.positions = positions
+        with self._lock:
+            if self._newest is not None:
+                self._replaced.append(self._newest)
+            self._newest = copy
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Drop the replaced copies that nobody holds."""
+        with self._lock:
+            free = [copy for copy in self._replaced if copy.holders == 0]
+            self._replaced = [copy for copy in self._replaced if copy.holders]
+        for copy in free:
+            self._drop(copy)
+
+    @contextmanager
+    def borrow(self) -> Iterator[Copy]:
+        """The newest copy, for as long as the block runs. Only after the first catch-up."""
+        with self._lock:
+            copy = self._newest
+            if copy is None:
+                raise RuntimeError("no copy of the lake has been published")
+            copy.holders += 1
+        try:
+            yield copy
+        finally:
+            with self._lock:
+                copy.holders -= 1
+
+    def close(self) -> None:
+        """Drop all copies; nobody may hold one any more."""
+        with self._lock:
+            copies = [*self._replaced, *([self._newest] if self._newest else [])]
+            self._replaced, self._newest = [], None
+        for copy in copies:
+            self._drop(copy)
+
+    def _drop(self, copy: Copy) -> None:
+        self._cursor.execute(f"DETACH {copy.name}")
+        _delete(copy.file)
+
+
+def _delete(file: Path) -> None:
+    for path in (file, file.with_name(f"{file.name}-wal"), file.with_name(f"{file.name}-shm")):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,55 @@
+-- The events of one run, from the read model and, when it has older ones, from the lake.
+
+-- name: bounds
+-- When the events of a run were, as bounds for looking for them, and what of them only the lake has.
+-- The loose events of its run_id belong to a run when it is the most recently created one.
+SELECT
+    CASE WHEN loose.event_id IS NOT NULL THEN run.run_id END AS loose_run_id,
+    least(run.first_event_at, loose.first_event_at)::VARCHAR AS first_event_at,
+    greatest(run.last_event_at, loose.last_event_at)::VARCHAR AS last_event_at,
+    coalesce(least(run.first_event_at, loose.first_event_at) < meta.events_since, false) AS has_older,
+    meta.events_since::VARCHAR AS events_since
+FROM shown AS run
+CROSS JOIN meta
+LEFT JOIN loose_of_run AS loose ON loose.event_id = run.event_id
+WHERE run.event_id = $event_id::UUID
+
+-- name: events
+-- By time, then position. `{sources}` are the queries `recent` and `older`; `{conditions}` are those of the request.
+SELECT
+    json_object(
+        'event_id', event_id, 'run_id', run_id, 'ts', rfc3339(ts), 'type', type, 'payload', payload,
+        'trace_id', trace_id, 'span_id', span_id, 'parent_span_id', parent_span_id
+    ),
+    epoch_us(ts),
+    worker::VARCHAR,
+    seq
+FROM ({sources})
+WHERE {conditions}
+ORDER BY ts, worker, seq
+LIMIT $limit
+
+-- name: recent
+SELECT event_id, run_id, ts, type, payload, trace_id, span_id, parent_span_id, worker, seq
+FROM events
+WHERE ts BETWEEN $first::TIMESTAMPTZ AND $last::TIMESTAMPTZ AND {of_run}
+
+-- name: older
+-- What the lake has before the window, up to the position that the read model reflects.
+SELECT event_id, run_id, ts, type, payload, trace_id, span_id, parent_span_id, worker, seq
+FROM {lake}.events
+WHERE
+    ts >= $first::TIMESTAMPTZ AND ts <= $last::TIMESTAMPTZ AND ts < $since::TIMESTAMPTZ AND {of_run}
+    AND EXISTS (FROM positions AS p WHERE p.worker = {lake}.events.worker AND {lake}.events.seq <= p.seq)
+
+-- name: of_run
+run_event_id = $event_id::UUID
+
+-- name: of_run_or_loose
+(run_event_id = $event_id::UUID OR (run_event_id IS NULL AND run_id = $loose_run_id))
+
+-- name: of_type
+type = $type
+
+-- name: after_cursor
+(ts, worker, seq) > (make_timestamptz($cursor_time), $cursor_worker::UUID, $cursor_seq)

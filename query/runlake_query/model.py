@@ -1,0 +1,117 @@
+"""The read model: a local DuckDB database that can be thrown away at any time, because the lake has it all."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from uuid import UUID
+
+import duckdb
+
+from runlake.fields import CHANGE_FIELDS
+from runlake.lake.duck import connect
+from runlake.lake.schema import changes_query, fold_query, present_query
+from runlake.logs import Log
+from runlake.sqlfile import load_queries
+from runlake_query.folder import Folder
+
+_SQL = load_queries("runlake_query", "model.sql")
+
+
+def model_version() -> str:
+    """A digest of the tables and of the rules that fill them: a read model of another version is built anew."""
+    rules = [*_SQL.values(), *load_queries("runlake_query", "apply.sql").values()]
+    rules += [changes_query("changes"), fold_query("ranked"), present_query("folded")]
+    rules += [f"{field.name} {field.sql_type}" for field in CHANGE_FIELDS]
+    return hashlib.sha256("\0".join(rules).encode()).hexdigest()[:16]
+
+
+class ReadModel:
+    """An open read model. Threads take a `cursor` each; one of them, the follower's, writes."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, lake: UUID | None) -> None:
+        self._connection = connection
+        self.lake = lake
+        """The lake that the rows are of; None while there are none."""
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection for one thread, to this database and to what is attached beside it."""
+        return self._connection.cursor()
+
+    def segments(self, cursor: duckdb.DuckDBPyConnection) -> dict[UUID, tuple[int, int]]:
+        """For each worker the last `seq` and the last journal segment that are reflected."""
+        rows = cursor.execute(_SQL["segments"]).fetchall()
+        return {UUID(worker): (seq, segment) for worker, seq, segment in rows}
+
+    def belong_to(self, cursor: duckdb.DuckDBPyConnection, lake: UUID) -> None:
+        """Stamp a new read model with its lake."""
+        cursor.execute(_SQL["set_lake"], {"lake": str(lake)})
+        self.lake = lake
+
+    def empty(self, cursor: duckdb.DuckDBPyConnection, lake: UUID, events_since: datetime) -> None:
+        """Forget every row, in one transaction: what follows is the log of `lake` from its start."""
+        values = {"lake": str(lake), "events_since": events_since.isoformat()}
+        cursor.execute("BEGIN")
+        try:
+            for statement in _SQL["empty"].split(";\n"):
+                cursor.execute(statement, values if "$" in statement else None)
+            cursor.execute("COMMIT")
+        except BaseException:
+            cursor.execute("ROLLBACK")
+            raise
+        self.lake = lake
+
+    def close(self) -> None:
+        """Write what is left of the write-ahead log, and close. Idempotent."""
+        self._connection.close()
+
+
+def read_positions(cursor: duckdb.DuckDBPyConnection) -> dict[UUID, int]:
+    """What the read model reflects, as this cursor's transaction sees it."""
+    return {UUID(worker): seq for worker, seq in cursor.execute(_SQL["positions"]).fetchall()}
+
+
+def open_model(folder: Folder, events_since: datetime, log: Log) -> ReadModel:
+    """Open the read model of a folder. One that is damaged, or of another version, is set aside and made anew."""
+    if folder.rebuild_mark.exists():
+        _set_aside(folder, "it was found damaged while in use", log)
+        folder.rebuild_mark.unlink()
+    if folder.model.exists():
+        try:
+            connection = _connect(folder)
+        except duckdb.Error as error:
+            _set_aside(folder, str(error), log)
+        else:
+            try:
+                row = connection.execute(_SQL["read_stamp"]).fetchone()
+            except duckdb.Error as error:
+                row = (f"unknown: {error}", None)
+            if row and row[0] == model_version():
+                return ReadModel(connection, UUID(row[1]) if row[1] else None)
+            connection.close()
+            _set_aside(folder, f"it has version {row[0] if row else None}, and this is {model_version()}", log)
+    return _make(folder, events_since)
+
+
+def _make(folder: Folder, events_since: datetime) -> ReadModel:
+    columns = ",\n    ".join(f"{field.name} {field.sql_type}" for field in CHANGE_FIELDS)
+    connection = _connect(folder)
+    connection.execute("BEGIN")
+    connection.execute(_SQL["tables"].replace("{run_columns}", columns))
+    connection.execute(_SQL["stamp"], {"version": model_version(), "events_since": events_since.isoformat()})
+    connection.execute("COMMIT")
+    return ReadModel(connection, None)
+
+
+def _connect(folder: Folder) -> duckdb.DuckDBPyConnection:
+    connection = connect(folder.model)
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")  # for cursors too, whatever the machine's zone
+    connection.execute("SET GLOBAL late_materialization_max_rows = 1001")  # find a page first, then read its columns
+    return connection
+
+
+def _set_aside(folder: Folder, reason: str, log: Log) -> None:
+    log.warning("read_model_set_aside", reason=reason, kept=str(folder.damaged))
+    if folder.model.exists():
+        folder.model.replace(folder.damaged)
+    folder.model.with_name(folder.model.name + ".wal").unlink(missing_ok=True)

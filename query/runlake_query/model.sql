@@ -1,0 +1,130 @@
+-- The read model: what requests are answered from. Local, disposable, without indexes (see the measured facts of the
+-- design), and written by the follower alone. Its version is a digest of this file and of the rules that fill it.
+
+-- name: tables
+-- `runs`: one row per run that anything was said about, as folded. Fields are as they were set, for folding further;
+-- `shown_duration_ms`, `cost_source` and `cost_table_version` are as they are shown. A run whose start has not come has no
+-- `created_at`. `events` counts its run events over all history, and their times are bounds for looking them up.
+CREATE TABLE runs (
+    event_id UUID NOT NULL,
+    {run_columns},
+    created_at TIMESTAMPTZ,
+    updated_at TIMESTAMPTZ,
+    created_seq BIGINT,
+    seq BIGINT,
+    worker UUID,
+    shown_duration_ms BIGINT,
+    cost_source VARCHAR,
+    cost_table_version VARCHAR,
+    events BIGINT NOT NULL,
+    first_event_at TIMESTAMPTZ,
+    last_event_at TIMESTAMPTZ
+);
+
+-- Run events at or after `meta.events_since`; older ones are in the lake.
+CREATE TABLE events (
+    worker UUID NOT NULL,
+    seq BIGINT NOT NULL,
+    event_id UUID NOT NULL,
+    run_id VARCHAR NOT NULL,
+    run_event_id UUID,
+    ts TIMESTAMPTZ NOT NULL,
+    type VARCHAR NOT NULL,
+    payload JSON,
+    trace_id VARCHAR,
+    span_id VARCHAR,
+    parent_span_id VARCHAR
+);
+
+-- Counts of the events that name a `run_id` and no run. They belong to the most recently created run of that `run_id`,
+-- which is decided when they are read, so that the answer depends on the log and not on the order of its arrival.
+CREATE TABLE loose_events (
+    run_id VARCHAR NOT NULL,
+    events BIGINT NOT NULL,
+    first_event_at TIMESTAMPTZ NOT NULL,
+    last_event_at TIMESTAMPTZ NOT NULL
+);
+
+-- The books, summed over the batches up to a worker's position. A batch that had nothing to accept at the very end of the
+-- log has a `first_seq` beyond the position; more like it may follow, so these are kept apart and replaced each time.
+CREATE TABLE producers (
+    worker UUID NOT NULL,
+    producer VARCHAR NOT NULL,
+    received BIGINT NOT NULL,
+    accepted BIGINT NOT NULL,
+    duplicate BIGINT NOT NULL,
+    rejected BIGINT NOT NULL,
+    first_seen TIMESTAMPTZ NOT NULL,
+    last_seen TIMESTAMPTZ NOT NULL
+);
+CREATE TABLE open_deliveries (
+    worker UUID NOT NULL,
+    producer VARCHAR NOT NULL,
+    received_at TIMESTAMPTZ NOT NULL,
+    first_number BIGINT,
+    received BIGINT NOT NULL,
+    accepted BIGINT NOT NULL,
+    duplicate BIGINT NOT NULL,
+    rejected BIGINT NOT NULL
+);
+
+-- Which of a producer's own numbers have come: ranges that neither overlap nor touch.
+CREATE TABLE producer_ranges (
+    worker UUID NOT NULL,
+    producer VARCHAR NOT NULL,
+    first_number BIGINT NOT NULL,
+    last_number BIGINT NOT NULL
+);
+
+-- How far each worker's log is reflected in all tables above.
+CREATE TABLE positions (worker UUID NOT NULL, seq BIGINT NOT NULL, segment BIGINT NOT NULL);
+
+CREATE TABLE meta (version VARCHAR NOT NULL, lake UUID, events_since TIMESTAMPTZ NOT NULL);
+
+-- Runs as they are shown: those whose start came.
+CREATE VIEW shown AS
+SELECT
+    * EXCLUDE (duration_ms, shown_duration_ms),
+    shown_duration_ms AS duration_ms
+FROM runs
+WHERE created_at IS NOT NULL;
+
+-- The loose events of each run that has any.
+CREATE VIEW loose_of_run AS
+SELECT latest.event_id, loose_events.* EXCLUDE (run_id)
+FROM loose_events
+JOIN (
+    SELECT run_id, arg_max(event_id, (created_at, created_seq, event_id)) AS event_id
+    FROM runs
+    WHERE created_at IS NOT NULL AND run_id IN (SELECT run_id FROM loose_events)
+    GROUP BY run_id
+) AS latest USING (run_id);
+
+-- RFC 3339 in UTC, with a fraction only when it is not zero.
+CREATE MACRO rfc3339(t) AS replace((t AT TIME ZONE 'UTC')::VARCHAR, ' ', 'T') || 'Z';
+
+-- name: stamp
+INSERT INTO meta VALUES ($version, NULL, $events_since::TIMESTAMPTZ)
+
+-- name: read_stamp
+SELECT version, lake::VARCHAR FROM meta
+
+-- name: set_lake
+UPDATE meta SET lake = $lake::UUID
+
+-- name: empty
+-- Forgets everything, for another lake.
+DELETE FROM runs;
+DELETE FROM events;
+DELETE FROM loose_events;
+DELETE FROM producers;
+DELETE FROM open_deliveries;
+DELETE FROM producer_ranges;
+DELETE FROM positions;
+UPDATE meta SET lake = $lake::UUID, events_since = $events_since::TIMESTAMPTZ
+
+-- name: positions
+SELECT worker::VARCHAR, seq FROM positions
+
+-- name: segments
+SELECT worker::VARCHAR, seq, segment FROM positions

@@ -1,0 +1,186 @@
+"""Rollups: any measures, by any dimensions, in buckets of any zone; one engine for all of them.
+
+A dimension is a line in `filters.DIMENSIONS`, a measure an entry of `measures.sql`; everything here is made of these
+two lists. Identifiers in the SQL come from them alone.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from runlake.sqlfile import load_queries
+from runlake_query.filters import DIMENSIONS, SINGLE_FILTERS, Where, where
+from runlake_query.jsontext import array, encode, quoted
+from runlake_query.parameters import Parameters, one_of
+from runlake_query.positions import format_positions
+from runlake_query.problems import InvalidParameter
+from runlake_query.reader import Snapshot
+
+MEASURES: dict[str, str] = load_queries("runlake_query", "measures.sql")
+DEFAULT_MEASURES = tuple(name for name in MEASURES if name not in {f"p{p}_duration_ms" for p in (50, 90, 95, 99)})
+BUCKETS: dict[str, tuple[str, float]] = {
+    "minute": ("INTERVAL 1 MINUTE", 60),
+    "hour": ("INTERVAL 1 HOUR", 3_600),
+    "day": ("INTERVAL 1 DAY", 86_400),
+    "week": ("INTERVAL 7 DAY", 604_800),
+    "month": ("INTERVAL 1 MONTH", 2_419_200),
+}
+"""Each bucket's step in SQL, and its least length in seconds."""
+_SHORT = ("minute", "hour")
+MAX_DIMENSIONS = 4
+MAX_LIMIT = 10_000
+MAX_BUCKETS = 10_000
+"""How many buckets a range may have before they are filled in."""
+
+PARAMETERS = ("group_by", "bucket", "tz", "measures", "order_by", "limit", "after", *SINGLE_FILTERS)
+REPEATABLE = DIMENSIONS
+
+_SQL = load_queries("runlake_query", "rollups.sql")
+
+
+class Plan(NamedTuple):
+    """A rollup that was asked for, all of it checked."""
+
+    dimensions: tuple[str, ...]
+    bucket: str | None
+    zone: str
+    measures: tuple[str, ...]
+    order: tuple[tuple[str, bool], ...]
+    """Columns, and whether each descends."""
+    limit: int
+    condition: Where
+    filled: bool
+    """Whether the whole range is given, so that empty buckets appear."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (*self.dimensions, *(("bucket",) if self.bucket else ()))
+
+
+def plan(parameters: Parameters) -> Plan:
+    """What the parameters ask for. Raises InvalidParameter."""
+    dimensions = tuple(dict.fromkeys(parameters.words("group_by") or ()))
+    for name in dimensions:
+        one_of("group_by", name, DIMENSIONS)
+    if len(dimensions) > MAX_DIMENSIONS:
+        raise InvalidParameter("group_by", f"must name at most {MAX_DIMENSIONS} dimensions")
+    bucket = parameters.text("bucket") or None
+    if bucket is not None:
+        one_of("bucket", bucket, BUCKETS)
+    measures = tuple(dict.fromkeys(parameters.words("measures") or DEFAULT_MEASURES))
+    for name in measures:
+        one_of("measures", name, MEASURES)
+    columns = (*dimensions, *(("bucket",) if bucket else ()), *measures)
+    words = parameters.words("order_by") or _default_order(bucket, measures)
+    order = [(one_of("order_by", word.removeprefix("-"), columns), word.startswith("-")) for word in words]
+    first, end = parameters.time("start_time_from"), parameters.time("start_time_to")
+    filled = bucket is not None and first is not None and end is not None
+    if bucket and first and end:
+        _check_range(bucket, first, end)
+    return Plan(
+        dimensions=dimensions,
+        bucket=bucket,
+        zone=parameters.zone("tz"),
+        measures=measures,
+        order=tuple(order),
+        limit=parameters.limit(high=MAX_LIMIT),
+        condition=where(parameters),
+        filled=filled,
+    )
+
+
+def rollup(snapshot: Snapshot, parameters: Parameters) -> bytes:
+    """The body of `GET /api/v1/rollups`."""
+    asked = plan(parameters)
+    base, values = _base(asked)
+    total_query = _SQL["total"].format(measures=_select(asked.measures), base=base)
+    (totals,) = snapshot.one(_SQL["totals"].format(row=_row(asked.measures), query=total_query), values)
+    query, values = _grouped(asked, base, values)
+    order = [f"{name} {'DESC' if descends else 'ASC'} NULLS LAST" for name, descends in asked.order]
+    order += [f"{name} ASC NULLS LAST" for name in asked.keys]
+    row = _row((*asked.keys, *asked.measures))
+    rows = snapshot.rows(
+        _SQL["rows"].format(row=row, query=query, order=", ".join(order) or "1"), {**values, "limit": asked.limit + 1}
+    )
+    truncated = len(rows) > asked.limit
+    return (
+        f'{{"group_by":{encode(asked.dimensions).decode()},"bucket":{quoted(asked.bucket)},'
+        f'"rows":{array(row[0] for row in rows[: asked.limit])},"totals":{totals},'
+        f'"truncated":{"true" if truncated else "false"},"position":{quoted(format_positions(snapshot.positions))}}}'
+    ).encode()
+
+
+def _default_order(bucket: str | None, measures: tuple[str, ...]) -> list[str]:
+    """Along time when there are buckets, else the largest groups first."""
+    if bucket:
+        return ["bucket"]
+    return ["-runs"] if "runs" in measures else []
+
+
+def _check_range(bucket: str, first: datetime, end: datetime) -> None:
+    if first >= end:
+        raise InvalidParameter("start_time_to", "must be after start_time_from")
+    if (end - first).total_seconds() / BUCKETS[bucket][1] > MAX_BUCKETS:
+        raise InvalidParameter(
+            "bucket", f"{bucket!r} makes more than {MAX_BUCKETS:,} buckets of this range; take a longer one"
+        )
+
+
+def _base(asked: Plan) -> tuple[str, dict[str, Any]]:
+    """The query of the runs that match, and its values."""
+    runs = _SQL["runs_with_loose_events" if "events" in asked.measures else "runs"]
+    values = dict(asked.condition.values)
+    bucket = "NULL"
+    if asked.bucket:
+        bucket = _bucket_of("start_time", asked.bucket)
+        values |= {"bucket": asked.bucket, "tz": asked.zone}
+    return _SQL["base"].format(bucket=bucket, runs=runs, where=asked.condition.sql), values
+
+
+def _grouped(asked: Plan, base: str, values: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The query of the groups, with empty buckets when the range is known."""
+    if not asked.keys:
+        return _SQL["total"].format(measures=_select(asked.measures), base=base), values
+    keys = ", ".join(asked.keys)
+
+    def grouped(source: str) -> str:
+        numbers = ", ".join(str(number + 1) for number in range(len(asked.keys)))
+        measures = _select(asked.measures)
+        return _SQL["grouped"].format(keys=f"{keys}, ", measures=measures, base=source, key_numbers=numbers)
+
+    if not asked.filled or asked.bucket is None:
+        return grouped(base), values
+    step = BUCKETS[asked.bucket][0]
+    if asked.bucket in _SHORT:
+        first = _bucket_of("$start_time_from::TIMESTAMPTZ", asked.bucket)
+        buckets = _SQL["short_buckets"].format(first=first, step=step)
+    else:
+        buckets = _SQL["long_buckets"].format(step=step)
+    groups = _SQL["groups"].format(dimensions=", ".join(asked.dimensions)) if asked.dimensions else ""
+    query = _SQL["filled"].format(
+        base=base,
+        grouped=grouped("FROM base"),
+        measures=_select(asked.measures),
+        buckets=buckets,
+        cross_groups=groups,
+        frame_keys=", ".join(f"frame.{name}" for name in asked.keys),
+        filled_measures=", ".join(f"coalesce(grouped.{name}, nothing.{name}) AS {name}" for name in asked.measures),
+        same_keys=" AND ".join(f"frame.{name} IS NOT DISTINCT FROM grouped.{name}" for name in asked.keys),
+    )
+    return query, values
+
+
+def _bucket_of(time: str, bucket: str) -> str:
+    return _SQL["short_bucket" if bucket in _SHORT else "long_bucket"].format(time=time)
+
+
+def _select(measures: tuple[str, ...]) -> str:
+    return ", ".join(f"{MEASURES[name]} AS {name}" for name in measures)
+
+
+def _row(columns: tuple[str, ...]) -> str:
+    """A row as a JSON text."""
+    shown = (f"rfc3339({name})" if name == "bucket" or name.endswith("_time") else name for name in columns)
+    pairs = (f"'{name}', {value}" for name, value in zip(columns, shown, strict=True))
+    return f"json_object({', '.join(pairs)})"

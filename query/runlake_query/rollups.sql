@@ -1,0 +1,61 @@
+-- Rollups: measures of the runs that match, by dimensions and by bucket of their start.
+
+-- name: runs
+SELECT * FROM shown
+
+-- name: runs_with_loose_events
+-- Counting the events that belong to a run by its run_id alone, too.
+SELECT shown.* EXCLUDE (events), shown.events + coalesce(loose_of_run.events, 0) AS events
+FROM shown
+LEFT JOIN loose_of_run ON loose_of_run.event_id = shown.event_id
+
+-- name: base
+-- The runs that match, each with its bucket. Statuses and fields keep their names.
+SELECT *, {bucket} AS bucket FROM ({runs}) WHERE {where}
+
+-- name: short_bucket
+-- Minutes and hours are counted from their local start; the hour that comes twice when clocks go back is two buckets.
+{time} - ({time} AT TIME ZONE $tz - date_trunc($bucket, {time} AT TIME ZONE $tz))
+
+-- name: long_bucket
+-- Days, weeks and months begin at local midnight, so that a day may have 23 or 25 hours.
+date_trunc($bucket, {time} AT TIME ZONE $tz) AT TIME ZONE $tz
+
+-- name: short_buckets
+SELECT unnest(generate_series({first}, $start_time_to::TIMESTAMPTZ - INTERVAL 1 MICROSECOND, {step})) AS bucket
+
+-- name: long_buckets
+SELECT DISTINCT
+    unnest(generate_series(
+        date_trunc($bucket, $start_time_from::TIMESTAMPTZ AT TIME ZONE $tz),
+        ($start_time_to::TIMESTAMPTZ - INTERVAL 1 MICROSECOND) AT TIME ZONE $tz,
+        {step}
+    )) AT TIME ZONE $tz AS bucket
+
+-- name: grouped
+SELECT {keys}{measures} FROM ({base}) GROUP BY {key_numbers}
+
+-- name: total
+SELECT {measures} FROM ({base})
+
+-- name: filled
+-- Every group with every bucket of the range; where there are no runs, measures are those of no rows.
+WITH
+base AS MATERIALIZED ({base}),
+grouped AS ({grouped}),
+nothing AS (SELECT {measures} FROM base WHERE false),
+buckets AS ({buckets}),
+frame AS (SELECT * FROM buckets {cross_groups})
+SELECT {frame_keys}, {filled_measures}
+FROM frame
+CROSS JOIN nothing
+LEFT JOIN grouped ON {same_keys}
+
+-- name: groups
+ CROSS JOIN (SELECT DISTINCT {dimensions} FROM base)
+
+-- name: totals
+SELECT {row} FROM ({query})
+
+-- name: rows
+SELECT {row} FROM ({query}) ORDER BY {order} LIMIT $limit

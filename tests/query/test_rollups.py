@@ -1,0 +1,206 @@
+"""Rollups against a computation in Python that is slow and plainly right."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runlake_query.filters import DIMENSIONS
+from runlake_query.rollups import DEFAULT_MEASURES, MEASURES
+from support.api import Api, Start
+from support.fleet import Fleet
+from support.lakes import LakeWriter, Worker
+
+Run = dict[str, Any]
+Key = tuple[Any, ...]
+_SUMS = ("items_discovered", "items_succeeded", "items_failed", "items_skipped", "input_tokens", "output_tokens")
+_FINISHED = ("success", "failure", "partial", "timeout", "cancelled")
+
+
+def percentile(values: list[int], part: float) -> float | None:
+    """Between the two nearest values, in proportion."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    place = part * (len(ordered) - 1)
+    low = int(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+def measured(runs: list[Run], events: dict[str, int]) -> dict[str, Any]:
+    """Every measure of some runs."""
+    durations = [run["duration_ms"] for run in runs if run["duration_ms"] is not None]
+    statuses = [run["status"] for run in runs]
+    finished = sum(status in _FINISHED for status in statuses)
+    starts = [run["start_time"] for run in sorted(runs, key=lambda run: datetime.fromisoformat(run["start_time"]))]
+    return {
+        "runs": len(runs),
+        **{status: statuses.count(status) for status in ("running", *_FINISHED)},
+        "success_rate": statuses.count("success") / finished if finished else None,
+        "avg_duration_ms": sum(durations) / len(durations) if durations else None,
+        **{f"p{part}_duration_ms": percentile(durations, part / 100) for part in (50, 90, 95, 99)},
+        "max_duration_ms": max(durations, default=None),
+        **{name: sum(run[name] or 0 for run in runs) for name in _SUMS},
+        "cost_usd": sum(run["cost_usd"] or 0 for run in runs),
+        "events": sum(events[run["event_id"]] for run in runs),
+        "first_start_time": starts[0] if starts else None,
+        "last_start_time": starts[-1] if starts else None,
+    }
+
+
+def bucket_of(time: datetime, bucket: str, zone: ZoneInfo) -> datetime:
+    """The start of the bucket that a time falls in."""
+    local = time.astimezone(zone)
+    match bucket:
+        case "minute":
+            return time.replace(second=0, microsecond=0)
+        case "hour":
+            return time.replace(minute=0, second=0, microsecond=0)  # zones of these tests are whole hours off
+        case "day":
+            day = local.date()
+        case "week":
+            day = local.date() - timedelta(days=local.weekday())
+        case _:
+            day = local.date().replace(day=1)
+    return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
+
+
+def grouped(runs: list[Run], dimensions: list[str], bucket: str | None, zone: str) -> dict[Key, list[Run]]:
+    groups: dict[Key, list[Run]] = defaultdict(list)
+    for run in runs:
+        key: Key = tuple(run[name] for name in dimensions)
+        if bucket:
+            key += (bucket_of(datetime.fromisoformat(run["start_time"]), bucket, ZoneInfo(zone)),)
+        groups[key].append(run)
+    return groups
+
+
+def keys_of(row: dict[str, Any], dimensions: list[str], bucket: str | None) -> Key:
+    key = tuple(row[name] for name in dimensions)
+    return (*key, datetime.fromisoformat(row["bucket"])) if bucket else key
+
+
+def same(found: dict[str, Any], expected: dict[str, Any]) -> bool:
+    return all(found[name] == pytest.approx(value, rel=1e-12) if isinstance(value, float) else found[name] == value
+               for name, value in expected.items())  # fmt: skip
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    dimensions=st.lists(st.sampled_from(DIMENSIONS), max_size=4, unique=True),
+    bucket=st.sampled_from([None, "minute", "hour", "day", "week", "month"]),
+    zone=st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Asia/Tokyo"]),
+    products=st.lists(st.sampled_from(["words", "cells"]), max_size=2, unique=True),
+)
+def test_a_rollup_equals_the_same_sums_in_python(
+    api: Api, fleet: Fleet, dimensions: list[str], bucket: str | None, zone: str, products: list[str]
+) -> None:
+    runs = api.ok("/api/v1/runs", limit=1000, product=products)["runs"]
+    asked = {"group_by": ",".join(dimensions), "measures": ",".join(MEASURES), "tz": zone, "limit": 10_000}
+    body = api.ok("/api/v1/rollups", **asked, **({"bucket": bucket} if bucket else {}), product=products)
+    expected = grouped(runs, dimensions, bucket, zone)
+    found = {keys_of(row, dimensions, bucket): row for row in body["rows"]}
+    assert len(found) == len(body["rows"])
+    assert found.keys() == expected.keys()
+    for key, members in expected.items():
+        assert same(found[key], measured(members, fleet.events)), key
+    assert same(body["totals"], measured(runs, fleet.events))
+    assert (body["group_by"], body["bucket"], body["truncated"]) == (dimensions, bucket, False)
+    assert body["position"] == ",".join(sorted(fleet.position.split(",")))
+
+
+def test_days_of_berlin_in_the_week_of_the_clock_change(lake: LakeWriter, start: Start) -> None:
+    worker = Worker()
+    edges = [
+        "2026-03-28T22:59:59.999999Z", "2026-03-28T23:00:00Z", "2026-03-29T21:59:59Z", "2026-03-29T22:00:00Z",
+        "2026-10-24T21:59:59Z", "2026-10-24T22:00:00Z", "2026-10-25T22:59:59Z", "2026-10-25T23:00:00Z",
+    ]  # fmt: skip
+    for edge in edges:
+        worker.start("r", start_time=edge)
+    lake.flush(worker)
+    _, api = start()
+
+    def days(first: str, end: str) -> list[tuple[str, int]]:
+        body = api.ok("/api/v1/rollups", bucket="day", tz="Europe/Berlin", measures="runs",
+                      start_time_from=first, start_time_to=end)  # fmt: skip
+        return [(row["bucket"], row["runs"]) for row in body["rows"]]
+
+    assert days("2026-03-27T23:00:00Z", "2026-03-30T22:00:00Z") == [
+        ("2026-03-27T23:00:00Z", 1), ("2026-03-28T23:00:00Z", 2), ("2026-03-29T22:00:00Z", 1),
+    ]  # fmt: skip
+    assert days("2026-10-23T22:00:00Z", "2026-10-26T23:00:00Z") == [
+        ("2026-10-23T22:00:00Z", 1), ("2026-10-24T22:00:00Z", 2), ("2026-10-25T23:00:00Z", 1),
+    ]  # fmt: skip
+    hours = api.ok("/api/v1/rollups", bucket="hour", tz="Europe/Berlin", measures="runs",
+                   start_time_from="2026-10-24T22:00:00Z", start_time_to="2026-10-25T23:00:00Z")["rows"]  # fmt: skip
+    assert len(hours) == 25, "the hour that comes twice is two buckets"
+
+
+@pytest.mark.parametrize(("bucket", "count"), [("hour", 48), ("day", 3), ("week", 1), ("month", 1)])
+def test_empty_buckets_appear_when_the_range_is_given(api: Api, fleet: Fleet, bucket: str, count: int) -> None:
+    asked = {"bucket": bucket, "tz": "Europe/Berlin", "measures": ",".join(MEASURES), "limit": 1000}
+    empty = api.ok("/api/v1/rollups", **asked, start_time_from="2026-02-03T12:00:00Z",
+                   start_time_to="2026-02-05T12:00:00Z")  # fmt: skip
+    assert len(empty["rows"]) == count
+    for row in empty["rows"]:
+        assert same(row, measured([], fleet.events))
+    assert same(empty["totals"], measured([], fleet.events))
+    part = {"start_time_from": "2026-03-24T00:00:00Z", "start_time_to": "2026-03-27T00:00:00Z"}
+    filled = api.ok("/api/v1/rollups", **asked, **part)["rows"]
+    expected = grouped(api.ok("/api/v1/runs", limit=1000, **part)["runs"], [], bucket, "Europe/Berlin")
+    assert {row["bucket"] for row in filled if row["runs"] == 0} or bucket in ("week", "month")
+    assert {keys_of(row, [], bucket): row["runs"] for row in filled if row["runs"]} == {
+        key: len(members) for key, members in expected.items()
+    }
+    assert [row["bucket"] for row in filled] == sorted(row["bucket"] for row in filled)
+
+
+def test_empty_buckets_appear_for_every_group(api: Api) -> None:
+    part = {"start_time_from": "2026-03-24T00:00:00Z", "start_time_to": "2026-03-27T00:00:00Z"}
+    body = api.ok("/api/v1/rollups", group_by="product,status", bucket="day", measures="runs", limit=1000, **part)
+    groups = {(row["product"], row["status"]) for row in body["rows"]}
+    assert len(body["rows"]) == 3 * len(groups)
+    assert sum(row["runs"] for row in body["rows"]) == body["totals"]["runs"]
+
+
+def test_without_a_group_there_is_one_row_and_it_is_the_total(api: Api) -> None:
+    body = api.ok("/api/v1/rollups")
+    assert body["rows"] == [body["totals"]]
+    assert tuple(body["totals"]) == DEFAULT_MEASURES
+    assert not any(name.startswith("p9") for name in body["totals"])
+
+
+@pytest.mark.parametrize("order", ["-runs", "runs", "-cost_usd,job_type", "agent_name,-job_type", "-first_start_time"])
+def test_rows_come_in_the_order_that_is_asked_for(api: Api, order: str) -> None:
+    rows = api.ok("/api/v1/rollups", group_by="agent_name,job_type", order_by=order)["rows"]
+    expected = sorted(rows, key=lambda row: (row["agent_name"], row["job_type"]))
+    for word in reversed(order.split(",")):
+        name = word.removeprefix("-")
+        expected.sort(key=lambda row, name=name: row[name], reverse=word.startswith("-"))  # type: ignore[misc]
+    assert rows == expected
+
+
+def test_more_rows_than_the_limit_are_said_to_be_cut(api: Api) -> None:
+    whole = api.ok("/api/v1/rollups", group_by="host", order_by="-events")
+    cut = api.ok("/api/v1/rollups", group_by="host", order_by="-events", limit=2)
+    assert (whole["truncated"], cut["truncated"]) == (False, True)
+    assert cut["rows"] == whole["rows"][:2]
+    assert cut["totals"] == whole["totals"]
+
+
+def test_sums_beyond_64_bits_stay_exact(lake: LakeWriter, start: Start) -> None:
+    worker = Worker()
+    for _ in range(3):
+        worker.start("r", input_tokens=2**63 - 1, cost_usd="999999999.999999999")
+    lake.flush(worker)
+    _, api = start()
+    reply = api.get("/api/v1/rollups", measures="input_tokens,cost_usd")
+    assert str(3 * (2**63 - 1)) in reply.text
+    assert '"cost_usd":2999999999.999999997' in reply.text

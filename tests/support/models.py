@@ -1,0 +1,93 @@
+"""The reading side inside the test process: a read model and its follower, without HTTP."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from runlake.fields import RUN_FIELD_NAMES
+from runlake.logs import Log
+from runlake_query.copies import Copies
+from runlake_query.folder import Folder
+from runlake_query.follower import Follower
+from runlake_query.model import open_model, read_positions
+from runlake_query.progress import Progress
+from runlake_query.reader import Reader, Snapshot
+from support.lakes import LakeWriter, Worker
+from support.processes import wait_until
+
+T = TypeVar("T")
+NOW = datetime(2026, 4, 15, tzinfo=UTC)
+
+
+class Model:
+    """A read model of `lake`, kept in step by a follower. Use as a context manager."""
+
+    def __init__(self, lake: LakeWriter, folder: Path, *, days: int = 3650, span_messages: int = 1_000_000) -> None:
+        self.log = io.StringIO()
+        log = Log("query", stream=self.log)
+        window = timedelta(days=days)
+        self.folder = Folder(folder)
+        self.model = open_model(self.folder, NOW - window, log)
+        self.copies = Copies(self.folder, self.model.cursor())
+        self.progress = Progress()
+        self.reader = Reader(self.model, self.copies, threads=2)
+        self._follower = Follower(
+            catalog=lake.catalog, folder=self.folder, model=self.model, copies=self.copies, progress=self.progress,
+            log=log, refresh_s=0.005, window=window, utcnow=lambda: NOW, on_damage=lambda: None,
+            span_messages=span_messages,
+        )  # fmt: skip
+        self._cursor = self.model.cursor()
+
+    def caught_up(self, *workers: Worker) -> Model:
+        """Wait until all that the workers have flushed is applied."""
+
+        def there() -> bool:
+            positions = self.progress.positions
+            return self.progress.state.caught_up and all(positions.get(w.id, 0) >= w.flushed for w in workers)
+
+        wait_until(there, f"the read model has caught up; its log: {self.log.getvalue()}")
+        return self
+
+    def read(self, work: Callable[[Snapshot], T]) -> T:
+        """Run a read here and now."""
+        self._cursor.execute("BEGIN")
+        try:
+            with self.copies.borrow() as copy:
+                return work(Snapshot(self._cursor, read_positions(self._cursor), copy))
+        finally:
+            self._cursor.execute("ROLLBACK")
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        return self.read(lambda snapshot: snapshot.rows(query))
+
+    def shown(self) -> list[list[Any]]:
+        """Every run that is shown, every field as text."""
+        return sorted([list(row) for row in self.rows(shown_runs("shown"))])
+
+    def __enter__(self) -> Model:
+        self._follower.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._follower.stop()
+        self.reader.close()
+        self.copies.close()
+        self.model.close()
+        self.folder.close()
+
+
+def shown_runs(table: str, fields: Iterable[str] = RUN_FIELD_NAMES) -> str:
+    """A query of run fields as texts, to compare runs of two databases."""
+    return f"SELECT {', '.join(f'coalesce({name}::VARCHAR, chr(0))' for name in fields)} FROM {table}"
+
+
+def lake_runs(lake: LakeWriter) -> list[list[Any]]:
+    """Every run of the lake's own `runs` view, as `Model.shown` gives them."""
+    return sorted(lake.sql(shown_runs("lake.runs")))
