@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from socket import AF_UNIX
+from socket import socket as UnixSocket  # noqa: N812
+
 import zmq
 
 from runlake import wire
@@ -50,6 +53,8 @@ def _socket(context: zmq.Context[zmq.Socket[bytes]], kind: int, settings: Settin
 
 def _bound(socket: zmq.Socket[bytes], setting: str, address: str) -> zmq.Socket[bytes]:
     try:
+        if _somebody_listens(address):
+            raise zmq.ZMQError(zmq.EADDRINUSE)
         socket.bind(address)
     except zmq.ZMQError as error:
         socket.close(linger=0)
@@ -58,3 +63,11 @@ def _bound(socket: zmq.Socket[bytes], setting: str, address: str) -> zmq.Socket[
             " Stop what uses it, or give this worker another address."
         ) from error
     return socket
+
+
+def _somebody_listens(address: str) -> bool:
+    """ZeroMQ takes an ipc path away from whoever listens there, without a word; so it is asked first."""
+    if not address.startswith("ipc://"):
+        return False
+    with UnixSocket(AF_UNIX) as probe:
+        return probe.connect_ex(address.removeprefix("ipc://")) == 0
