@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from runlake.sqlfile import load_queries
 from runlake_query.jsontext import array, quoted
-from runlake_query.parameters import Parameters, encode_cursor
+from runlake_query.parameters import Microseconds, Number, Parameters, encode_cursor
 from runlake_query.reader import Snapshot
 
 _SQL = load_queries("runlake_query", "books.sql")
@@ -21,8 +21,8 @@ QUARANTINE_PARAMETERS = ("limit", "cursor", "after")
 class _Cursor(Struct, array_like=True, frozen=True):
     """The time of the last refused message of a page, and how many of that time were shown."""
 
-    until_us: int
-    shown: int
+    until_us: Microseconds
+    shown: Number
 
 
 def list_producers(snapshot: Snapshot, parameters: Parameters) -> bytes:

@@ -8,7 +8,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from runlake.sqlfile import load_queries
-from runlake_query.parameters import Parameters, encode_cursor
+from runlake_query.parameters import Microseconds, Number, Parameters, encode_cursor
 from runlake_query.reader import Snapshot
 from runlake_query.runs import find_run
 
@@ -21,9 +21,9 @@ PARAMETERS = ("limit", "cursor", "type", "after")
 class _Cursor(Struct, array_like=True, frozen=True):
     """The last event of a page: its time in microseconds, and its position."""
 
-    us: int
+    us: Microseconds
     worker: UUID
-    seq: int
+    seq: Number
 
 
 class Events(NamedTuple):

@@ -23,6 +23,10 @@ MAX_VALUES = 1_000
 _MAX_INTEGER = 2**63 - 1
 _SPACE_FOR_PLUS = re.compile(r" (?=\d\d:?\d\d$)")
 
+Microseconds = Annotated[int, Meta(ge=-62_135_596_800_000_000, le=253_402_300_799_999_999)]
+"""A time in a cursor: microseconds since 1970, within the years that times can have."""
+Number = Annotated[int, Meta(ge=0, le=_MAX_INTEGER)]
+"""A `seq` or a count in a cursor."""
 _Zoned = Annotated[datetime, Meta(tz=True)]
 _Cursor = TypeVar("_Cursor", bound=msgspec.Struct)
 
@@ -96,7 +100,7 @@ class Parameters:
     def zone(self, name: str) -> str:
         """The name of a time zone of the IANA database; UTC when it is not given."""
         text = self.text(name) or "UTC"
-        zones = available_timezones()
+        zones = available_timezones() - {"localtime"}  # the machine's own, which is no name of the database
         if text not in zones:
             raise InvalidParameter(name, f"{text!r:.60} is no IANA time zone; {_near_zone(text, zones)}")
         return text

@@ -11,7 +11,7 @@ from runlake.fields import RUN_FIELDS, Field
 from runlake.sqlfile import load_queries
 from runlake_query.filters import DIMENSIONS, SINGLE_FILTERS, where
 from runlake_query.jsontext import array, quoted
-from runlake_query.parameters import Parameters, encode_cursor
+from runlake_query.parameters import Microseconds, Parameters, encode_cursor
 from runlake_query.problems import InvalidParameter, NotFound
 from runlake_query.reader import Snapshot
 
@@ -36,7 +36,7 @@ _SQL = load_queries("runlake_query", "runs.sql")
 class _Cursor(Struct, array_like=True, frozen=True):
     """The last run of a page: its start in microseconds, and its event_id."""
 
-    start_us: int
+    start_us: Microseconds
     event_id: UUID
 
 

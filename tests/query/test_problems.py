@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from support.api import Api, Reply, Start
@@ -52,6 +54,7 @@ BAD_PARAMETERS: list[tuple[str, str, str]] = [
     ("/api/v1/rollups", "bucket=hours", "bucket: 'hours' is not known; did you mean 'hour'?"),
     ("/api/v1/rollups", "tz=Europe/Berln", "tz: 'Europe/Berln' is no IANA time zone; did you mean 'Europe/Berlin'?"),
     ("/api/v1/rollups", "tz=CE5T'", "tz: "),
+    ("/api/v1/rollups", "tz=localtime", "tz: 'localtime' is no IANA time zone"),
     ("/api/v1/rollups", "measures=p96_duration_ms", "measures: 'p96_duration_ms' is not known; did you mean"),
     ("/api/v1/rollups", "order_by=-host", "order_by: 'host' is not known"),
     ("/api/v1/rollups", "limit=10001", "limit: must be a whole number from 1 to 10,000"),
@@ -108,6 +111,25 @@ def test_a_cursor_and_an_offset_exclude_each_other(api: Api) -> None:
     cursor = api.ok("/api/v1/runs", limit=1)["next_cursor"]
     body = problem(api.get("/api/v1/runs", cursor=cursor, offset=1), 400, "Bad Request")
     assert body["errors"][0]["field"] == "offset"
+
+
+def forged(*values: Any) -> str:
+    """A cursor that has the right form and values that no answer ever had."""
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode(values)).rstrip(b"=").decode()
+
+
+@pytest.mark.parametrize("time", [2**63 - 1, -(2**63), 2**64 - 1])
+@pytest.mark.parametrize("number", [-1, 2**63])
+def test_a_forged_cursor_is_400(api: Api, time: int, number: int) -> None:
+    run = api.ok("/api/v1/runs", limit=1)["runs"][0]["event_id"]
+    for path, cursor in (
+        ("/api/v1/runs", forged(time, UUID_1)),
+        (f"/api/v1/runs/{run}/events", forged(0, UUID_1, number)),
+        (f"/api/v1/runs/{run}/events", forged(time, UUID_1, 1)),
+        ("/api/v1/quarantine", forged(time, 0)),
+        ("/api/v1/quarantine", forged(0, number)),
+    ):
+        problem(api.get(path, None, cursor=cursor), 400, "Bad Request")
 
 
 def test_a_parameter_is_not_repeated_without_bound(api: Api) -> None:
