@@ -5,7 +5,7 @@ every message that is not in the lake yet. So for a message at or after the hori
 before the horizon that the window does not hold, the lake decides (`lookup.py`).
 
 Copies of one message carry one time, which is what makes the horizon a sharp line: an id is looked for where it was
-put.
+put. Within the window the id alone decides, whatever time a copy carries.
 
 The horizon rises under memory pressure, a bucket at a time, past buckets that are wholly in the lake; it never sinks.
 While a look-up is under way nothing is let go (`hold`), for its answer may be older than a flush that it did not see.
@@ -34,12 +34,13 @@ class Window:
     def __init__(self, max_ids: int, horizon: int = 0) -> None:
         self._max_ids = max_ids
         self._horizon_bucket = -(-horizon // BUCKET_SECONDS)
-        self._buckets: dict[int, set[int]] = {}
+        self._ids: set[int] = set()
+        self._buckets: dict[int, list[int]] = {}
         self._order: list[int] = []  # a heap of the buckets' numbers
         self._newest_segment: dict[int, int] = {}
-        self._late: set[int] = set()  # before the horizon, and not in the lake yet
-        self._late_in: defaultdict[int, list[int]] = defaultdict(list)  # the same by segment
-        self._size = 0
+        self._late_in: defaultdict[int, list[int]] = defaultdict(
+            list
+        )  # by segment: before the horizon, not in the lake
         self._flushed = 0
         self._held = False
 
@@ -50,46 +51,35 @@ class Window:
 
     def __len__(self) -> int:
         """How many ids it holds."""
-        return self._size
+        return len(self._ids)
 
     def admit(self, event_id: int, time: int, segment: int) -> bool:
-        """Remember a message at or after the horizon that goes into `segment`; False when it is a duplicate."""
-        bucket = time // BUCKET_SECONDS
-        ids = self._buckets.get(bucket)
-        if ids is None:
-            self.add(event_id, time, segment)
-            return True
+        """Remember an accepted message that goes into `segment` (0: it is in the lake already).
+
+        False, and nothing changes, when its id is known. Of one before the horizon the lake has been asked.
+        """
+        ids = self._ids
         before = len(ids)
         ids.add(event_id)
         if len(ids) == before:
             return False
-        self._size += 1
+        bucket = time // BUCKET_SECONDS
+        if bucket < self._horizon_bucket:
+            self._late_in[segment].append(event_id)
+            return True
+        of_bucket = self._buckets.get(bucket)
+        if of_bucket is None:
+            of_bucket = self._buckets[bucket] = []
+            heapq.heappush(self._order, bucket)
+        of_bucket.append(event_id)
         self._newest_segment[bucket] = segment
         return True
 
     def judge(self, event_id: int, time: int) -> Verdict:
         """What the window knows of a message."""
-        bucket = time // BUCKET_SECONDS
-        if bucket >= self._horizon_bucket:
-            ids = self._buckets.get(bucket)
-            return Verdict.DUPLICATE if ids is not None and event_id in ids else Verdict.NEW
-        return Verdict.DUPLICATE if event_id in self._late else Verdict.LATE
-
-    def add(self, event_id: int, time: int, segment: int) -> None:
-        """Remember an accepted message that goes into `segment`; 0 for one that is in the lake already."""
-        bucket = time // BUCKET_SECONDS
-        self._size += 1
-        if bucket < self._horizon_bucket:
-            self._late.add(event_id)
-            self._late_in[segment].append(event_id)
-            return
-        ids = self._buckets.get(bucket)
-        if ids is None:
-            self._buckets[bucket] = {event_id}
-            heapq.heappush(self._order, bucket)
-        else:
-            ids.add(event_id)
-        self._newest_segment[bucket] = segment
+        if event_id in self._ids:
+            return Verdict.DUPLICATE
+        return Verdict.NEW if time >= self.horizon else Verdict.LATE
 
     def flushed(self, segment: int) -> None:
         """All segments up to this one are in the lake."""
@@ -109,14 +99,12 @@ class Window:
         if self._held:
             return
         for segment in [s for s in self._late_in if s <= self._flushed]:
-            ids = self._late_in.pop(segment)
-            self._late.difference_update(ids)
-            self._size -= len(ids)
-        while self._order and self._size + _BUCKET_COST * len(self._buckets) > self._max_ids:
+            self._ids.difference_update(self._late_in.pop(segment))
+        while self._order and len(self._ids) + _BUCKET_COST * len(self._buckets) > self._max_ids:
             bucket = self._order[0]
             if self._newest_segment[bucket] > self._flushed:
                 return
             heapq.heappop(self._order)
-            self._size -= len(self._buckets.pop(bucket))
+            self._ids.difference_update(self._buckets.pop(bucket))
             del self._newest_segment[bucket]
             self._horizon_bucket = max(self._horizon_bucket, bucket + 1)

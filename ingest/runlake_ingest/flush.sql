@@ -5,7 +5,7 @@
 -- The lines of a segment file. `{columns}` is a fixed struct literal of column names and types.
 CREATE OR REPLACE TEMP TABLE segment AS
 SELECT * FROM read_json({path}, format = 'newline_delimited', columns = {columns}, maximum_object_size = 16777216)
-WHERE kind NOT IN ('segment', 'group')
+WHERE kind <> 'group'
 
 -- name: run_changes
 INSERT INTO lake.run_changes BY NAME

@@ -201,10 +201,8 @@ class Acceptance:
         return Accepted(lines, ack, seq)
 
     def _admit_late(self, event_id: int, time: int, segment: int, looked_up: Mapping[int, bool]) -> bool:
-        if self._window.judge(event_id, time) is Verdict.DUPLICATE or looked_up[event_id]:
-            return False
-        self._window.add(event_id, time, segment)
-        return True
+        known = self._window.judge(event_id, time) is Verdict.DUPLICATE or looked_up[event_id]
+        return not known and self._window.admit(event_id, time, segment)
 
     @staticmethod
     def _quarantined(batch: BatchIn, index: int, item: Bad, now: datetime) -> Rejected:

@@ -95,7 +95,7 @@ class Worker:
         horizon, ids = self._lake.window(self._settings.window_ids)
         window = Window(self._settings.window_ids, horizon)
         for event_id, seconds in ids:
-            window.add(event_id, seconds, 0)
+            window.admit(event_id, seconds, 0)
         self._log.info(
             "recovered",
             segments=len(segments),

@@ -34,7 +34,7 @@ StatusOrAlias = Literal[
 STATUS_ALIASES: dict[str, Status] = {"failed": "failure", "completed": "success", "succeeded": "success"}
 
 
-class _Updatable(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+class Updatable(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The run fields that a start may set and any later change may replace."""
 
     trigger_type: Name | None = None
@@ -83,7 +83,7 @@ class _Updatable(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False
 
 
 class RunStarted(
-    _Updatable, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag_field="kind", tag="run.started"
+    Updatable, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag_field="kind", tag="run.started"
 ):
     """A run exists. `event_id` is the idempotency key and, from then on, the run's own key."""
 
@@ -97,7 +97,7 @@ class RunStarted(
 
 
 class RunUpdated(
-    _Updatable, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag_field="kind", tag="run.updated"
+    Updatable, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag_field="kind", tag="run.updated"
 ):
     """Some fields of a run changed. `event_id` is this message's own key, `run_event_id` the run's."""
 

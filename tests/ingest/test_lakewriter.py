@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from runlake.completion import complete
 from runlake.errors import LakeError, LakeUnavailable
 from runlake.fields import CHANGE_FIELDS
 from runlake.lake import duck
@@ -25,7 +26,7 @@ from runlake.wire import MAX_FRAME_BYTES
 from runlake_ingest.crashpoints import CrashPoints
 from runlake_ingest.journal import Segment
 from runlake_ingest.lakewriter import LakeWriter
-from runlake_ingest.lines import Rejected, complete, raw_text, record_line
+from runlake_ingest.lines import Rejected, raw_text, record_line
 from support.journals import LAKE, WORKER, Logged, write_lines, write_segment
 from support.messages import messages
 from support.samples import START, event, events, started, updated

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runlake.completion import complete
 from runlake.messages import MAX_COUNT, MAX_NAME_CHARS, STATUS_ALIASES, Message, RunStarted, RunUpdated
 from runlake.validation import validate
-from runlake_ingest.lines import Delivery, Rejected, complete, line_head, message_line, raw_text, record_line
+from runlake_ingest.lines import Delivery, Rejected, line_head, message_line, raw_text, record_line
 from support.messages import NOW, messages
 from support.samples import START, event, started, updated
 

@@ -73,6 +73,6 @@ def test_what_is_taken_in_while_resolving_counts_for_what_is_judged_next() -> No
     add(waiting, first, second)
     arrivals = waiting.resolved({1: False})
     assert next(arrivals).batch is first
-    window.add(1, HORIZON - 100, 1)
+    window.admit(1, HORIZON - 100, 1)
     assert next(arrivals).batch is second
     assert waiting.question() == []

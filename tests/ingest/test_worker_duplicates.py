@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -126,7 +127,7 @@ def test_a_worker_that_ends_while_batches_wait_has_not_accepted_them(site: Site,
         producer.deliver(known)
         producer.flush()
         hidden = hide_parquet(site, tmp_path / "hidden")
-        producer.send([old])
+        producer.send([*known, old])
         process.wait_for("lookup_waits")
         process.kill()
     for path, place in hidden.items():
@@ -135,4 +136,22 @@ def test_a_worker_that_ends_while_batches_wait_has_not_accepted_them(site: Site,
         assert producer.position().accepted == 5
         assert producer.deliver([*known, old]).accepted == 1
         stop(process)
+    assert_stored_once(site.catalog, 6)
+
+
+def test_a_worker_told_to_stop_first_answers_what_waits_for_the_lake(site: Site, tmp_path: Path) -> None:
+    known, old = events(5, ts=START), event(ts=START)
+    with site.ingest("--flush-interval-ms", "600000", "--window-ids", "1") as process:
+        with Producer(site.ingest_endpoint) as producer:
+            producer.deliver(known)
+            producer.flush()
+            hidden = hide_parquet(site, tmp_path / "hidden")
+            producer.send([*known, old])
+            process.wait_for("lookup_waits")
+            process.send(signal.SIGTERM)
+            process.wait_for("stopping")
+            for path, place in hidden.items():
+                place.rename(path)
+            assert producer.ack().accepted == 1
+        assert process.wait() == 0
     assert_stored_once(site.catalog, 6)
