@@ -21,17 +21,19 @@ MEASURES: dict[str, str] = load_queries("runlake_query", "measures.sql")
 DEFAULT_MEASURES = tuple(name for name in MEASURES if name not in {f"p{p}_duration_ms" for p in (50, 90, 95, 99)})
 BUCKETS: dict[str, tuple[str, float]] = {
     "minute": ("INTERVAL 1 MINUTE", 60),
-    "hour": ("INTERVAL 1 HOUR", 3_600),
+    "hour": ("INTERVAL 15 MINUTE", 3_600),
     "day": ("INTERVAL 1 DAY", 86_400),
     "week": ("INTERVAL 7 DAY", 604_800),
     "month": ("INTERVAL 1 MONTH", 2_419_200),
 }
-"""Each bucket's step in SQL, and its least length in seconds."""
+"""For each bucket a step in SQL that skips none, and its length in seconds (a month's least)."""
 _SHORT = ("minute", "hour")
 MAX_DIMENSIONS = 4
 MAX_LIMIT = 10_000
 MAX_BUCKETS = 10_000
-"""How many buckets a range may have before they are filled in."""
+"""How many buckets a range may have when empty ones are filled in."""
+MAX_FILLED_ROWS = 100_000
+"""How many rows, groups times buckets, may be made then."""
 
 PARAMETERS = ("group_by", "bucket", "tz", "measures", "order_by", "limit", "after", *SINGLE_FILTERS)
 REPEATABLE = DIMENSIONS
@@ -50,8 +52,16 @@ class Plan(NamedTuple):
     """Columns, and whether each descends."""
     limit: int
     condition: Where
-    filled: bool
-    """Whether the whole range is given, so that empty buckets appear."""
+    span_s: float | None
+    """The length of the range in seconds when all of it is given, so that empty buckets appear."""
+
+    @property
+    def filled(self) -> bool:
+        return self.span_s is not None
+
+    def buckets_in_range(self) -> float:
+        """At least as many as there are."""
+        return (self.span_s or 0) / BUCKETS[self.bucket or "minute"][1] + 1
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -75,9 +85,10 @@ def plan(parameters: Parameters) -> Plan:
     words = parameters.words("order_by") or _default_order(bucket, measures)
     order = [(one_of("order_by", word.removeprefix("-"), columns), word.startswith("-")) for word in words]
     first, end = parameters.time("start_time_from"), parameters.time("start_time_to")
-    filled = bucket is not None and first is not None and end is not None
+    span_s = None
     if bucket and first and end:
         _check_range(bucket, first, end)
+        span_s = (end - first).total_seconds()
     return Plan(
         dimensions=dimensions,
         bucket=bucket,
@@ -86,7 +97,7 @@ def plan(parameters: Parameters) -> Plan:
         order=tuple(order),
         limit=parameters.limit(high=MAX_LIMIT),
         condition=where(parameters),
-        filled=filled,
+        span_s=span_s,
     )
 
 
@@ -96,6 +107,8 @@ def rollup(snapshot: Snapshot, parameters: Parameters) -> bytes:
     base, values = _base(asked)
     total_query = _SQL["total"].format(measures=_select(asked.measures), base=base)
     (totals,) = snapshot.one(_SQL["totals"].format(row=_row(asked.measures), query=total_query), values)
+    if asked.filled and asked.dimensions:
+        _check_groups(snapshot, asked, base, values)
     query, values = _grouped(asked, base, values)
     order = [f"{name} {'DESC' if descends else 'ASC'} NULLS LAST" for name, descends in asked.order]
     order += [f"{name} ASC NULLS LAST" for name in asked.keys]
@@ -127,6 +140,19 @@ def _check_range(bucket: str, first: datetime, end: datetime) -> None:
         )
 
 
+def _check_groups(snapshot: Snapshot, asked: Plan, base: str, values: dict[str, Any]) -> None:
+    """Refuse to fill in more rows than anybody reads."""
+    query = _SQL["count_groups"].format(dimensions=", ".join(asked.dimensions), base=base)
+    (groups,) = snapshot.one(query, values)
+    assert asked.bucket is not None
+    if groups * asked.buckets_in_range() > MAX_FILLED_ROWS:
+        raise InvalidParameter(
+            "bucket",
+            f"{asked.bucket!r} makes more than {MAX_FILLED_ROWS:,} rows of this range and its {groups:,} groups;"
+            " take a longer bucket, a shorter range, a filter, or leave out an end of the range",
+        )
+
+
 def _base(asked: Plan) -> tuple[str, dict[str, Any]]:
     """The query of the runs that match, and its values."""
     runs = _SQL["runs_with_loose_events" if "events" in asked.measures else "runs"]
@@ -153,8 +179,7 @@ def _grouped(asked: Plan, base: str, values: dict[str, Any]) -> tuple[str, dict[
         return grouped(base), values
     step = BUCKETS[asked.bucket][0]
     if asked.bucket in _SHORT:
-        first = _bucket_of("$start_time_from::TIMESTAMPTZ", asked.bucket)
-        buckets = _SQL["short_buckets"].format(first=first, step=step)
+        buckets = _SQL["short_buckets"].format(bucket_of_moment=_bucket_of("moment", asked.bucket), step=step)
     else:
         buckets = _SQL["long_buckets"].format(step=step)
     groups = _SQL["groups"].format(dimensions=", ".join(asked.dimensions)) if asked.dimensions else ""

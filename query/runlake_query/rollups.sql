@@ -22,7 +22,15 @@ SELECT *, {bucket} AS bucket FROM ({runs}) WHERE {where}
 date_trunc($bucket, {time} AT TIME ZONE $tz) AT TIME ZONE $tz
 
 -- name: short_buckets
-SELECT unnest(generate_series({first}, $start_time_to::TIMESTAMPTZ - INTERVAL 1 MICROSECOND, {step})) AS bucket
+-- The buckets of moments in the range, close enough that none is missed: a zone may shift by a quarter of an hour.
+SELECT DISTINCT {bucket_of_moment} AS bucket
+FROM (
+    SELECT unnest(generate_series(
+        $start_time_from::TIMESTAMPTZ, $start_time_to::TIMESTAMPTZ - INTERVAL 1 MICROSECOND, {step}
+    )) AS moment
+    UNION ALL
+    SELECT $start_time_to::TIMESTAMPTZ - INTERVAL 1 MICROSECOND
+)
 
 -- name: long_buckets
 SELECT DISTINCT
@@ -44,7 +52,7 @@ WITH
 base AS MATERIALIZED ({base}),
 grouped AS ({grouped}),
 nothing AS (SELECT {measures} FROM base WHERE false),
-buckets AS ({buckets}),
+buckets AS (SELECT * FROM ({buckets}) UNION SELECT bucket FROM base),
 frame AS (SELECT * FROM buckets {cross_groups})
 SELECT {frame_keys}, {filled_measures}
 FROM frame
@@ -53,6 +61,9 @@ LEFT JOIN grouped ON {same_keys}
 
 -- name: groups
  CROSS JOIN (SELECT DISTINCT {dimensions} FROM base)
+
+-- name: count_groups
+SELECT count(*) FROM (SELECT DISTINCT {dimensions} FROM ({base}))
 
 -- name: totals
 SELECT {row} FROM ({query})

@@ -143,6 +143,35 @@ def test_days_of_berlin_in_the_week_of_the_clock_change(lake: LakeWriter, start:
     assert len(hours) == 25, "the hour that comes twice is two buckets"
 
 
+def test_hours_of_a_zone_that_shifts_by_half_an_hour_lose_no_run(lake: LakeWriter, start: Start) -> None:
+    """Lord Howe Island sets its clocks back by thirty minutes."""
+    worker = Worker()
+    for minute in range(0, 360, 10):
+        at = datetime(2026, 4, 4, 12, tzinfo=UTC) + timedelta(minutes=minute)
+        worker.start("r", start_time=at.isoformat())
+    lake.flush(worker)
+    _, api = start()
+    asked = {
+        "bucket": "hour",
+        "tz": "Australia/Lord_Howe",
+        "measures": "runs",
+        "start_time_from": "2026-04-04T12:00:00Z",
+    }
+    some = api.ok("/api/v1/rollups", **asked)
+    every = api.ok("/api/v1/rollups", **asked, start_time_to="2026-04-04T18:00:00Z")
+    assert every["rows"] == some["rows"]
+    assert [row["runs"] for row in every["rows"]] == [6, 6, 6, 3, 6, 6, 3]
+
+
+def test_rows_that_nobody_reads_are_not_filled_in(api: Api) -> None:
+    problem = api.get(
+        "/api/v1/rollups", group_by="parent_run_id,item_name,host", bucket="minute", measures="runs",
+        start_time_from="2026-03-23T00:00:00Z", start_time_to="2026-03-29T00:00:00Z",
+    )  # fmt: skip
+    assert problem.status == 400
+    assert "100,000 rows" in problem.json["detail"]
+
+
 @pytest.mark.parametrize(("bucket", "count"), [("hour", 48), ("day", 3), ("week", 1), ("month", 1)])
 def test_empty_buckets_appear_when_the_range_is_given(api: Api, fleet: Fleet, bucket: str, count: int) -> None:
     asked = {"bucket": bucket, "tz": "Europe/Berlin", "measures": ",".join(MEASURES), "limit": 1000}
