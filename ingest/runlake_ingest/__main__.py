@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import resource
 import signal
 import sys
 import threading
@@ -16,8 +17,9 @@ from runlake_ingest.worker import Worker
 
 _FIRST_RESTART_SECONDS = 0.2
 _LAST_RESTART_SECONDS = 30.0
+_FEW_DESCRIPTORS = 4_096
 FLAGS = (
-    "data", "ingest", "push", "feed", "ingest_bind", "push_bind", "feed_bind", "catalog", "storage",
+    "data", "ingest", "push", "feed", "metrics", "ingest_bind", "push_bind", "feed_bind", "catalog", "storage",
     "flush_interval_ms", "flush_messages", "journal_max_mb", "window_ids", "credit", "log_level",
 )  # fmt: skip
 
@@ -46,26 +48,41 @@ class _Supervisor:
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._ask_to_stop())
+        _raise_descriptor_limit(self._log)
         gc.disable()  # the hot path makes no cycles; a collection would walk every id of the dedupe window
         pause = _FIRST_RESTART_SECONDS
         while not self._stop.is_set():
             try:
                 self._worker = Worker(self._settings, self._log)
+                if self._stop.is_set():  # asked while it was made
+                    self._worker.stop()
                 self._worker.run()
                 return 0
             except (AlreadyRunning, SettingsError, LakeError) as error:
                 self._log.error("cannot_run", reason=str(error))
                 return 2 if isinstance(error, SettingsError) else 1
             except OSError as error:
-                self._log.error("journal_failed", reason=str(error), restart_in_s=pause)
+                self._log.error("disk_failed", reason=str(error), restart_in_s=pause)
+            self._worker = None
+            gc.collect()  # what the failed worker held, its window above all, is in cycles
             self._stop.wait(pause)
             pause = min(pause * 2, _LAST_RESTART_SECONDS)
         return 0
 
     def _ask_to_stop(self) -> None:
         self._stop.set()
-        if self._worker is not None:
-            self._worker.stop()
+        worker = self._worker
+        if worker is not None:
+            worker.stop()
+
+
+def _raise_descriptor_limit(log: Log) -> None:
+    """Every producer takes a descriptor, and ZeroMQ ends the process when they run out: take all that we may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    log.debug("descriptors", allowed=hard, before=soft)
+    if hard < _FEW_DESCRIPTORS:
+        log.warning("few_descriptors", allowed=hard, reason="each producer takes one; raise the limit (ulimit -Hn)")
 
 
 if __name__ == "__main__":

@@ -23,3 +23,16 @@ class Counters(Struct):
     segments: int = 0
     pauses: int = 0
     """How often the worker stopped reading its sockets."""
+
+
+class Gauges(Struct, frozen=True):
+    """How a worker stands now."""
+
+    accepted_seq: int = 0
+    durable_seq: int = 0
+    flushed_seq: int = 0
+    journal_bytes: int = 0
+    groups_at_journal: int = 0
+    sealed_segments: int = 0
+    waiting_batches: int = 0
+    window_ids: int = 0

@@ -7,7 +7,8 @@ before the horizon that the window does not hold, the lake decides (`lookup.py`)
 Copies of one message carry one time, which is what makes the horizon a sharp line: an id is looked for where it was
 put. Within the window the id alone decides, whatever time a copy carries.
 
-The horizon rises under memory pressure, a bucket at a time, past buckets that are wholly in the lake; it never sinks.
+The horizon rises under memory pressure, a bucket at a time; it never sinks. What it rises past and is not in the lake
+yet is let go with the flush that brings it there. So the window holds at most `max_ids` ids, and those not flushed.
 While a look-up is under way nothing is let go (`hold`), for its answer may be older than a flush that it did not see.
 """
 
@@ -41,6 +42,7 @@ class Window:
         self._late_in: defaultdict[int, list[int]] = defaultdict(
             list
         )  # by segment: before the horizon, not in the lake
+        self._bucketed = 0  # ids in buckets
         self._flushed = 0
         self._held = False
 
@@ -72,6 +74,7 @@ class Window:
             of_bucket = self._buckets[bucket] = []
             heapq.heappush(self._order, bucket)
         of_bucket.append(event_id)
+        self._bucketed += 1
         self._newest_segment[bucket] = segment
         return True
 
@@ -100,11 +103,13 @@ class Window:
             return
         for segment in [s for s in self._late_in if s <= self._flushed]:
             self._ids.difference_update(self._late_in.pop(segment))
-        while self._order and len(self._ids) + _BUCKET_COST * len(self._buckets) > self._max_ids:
-            bucket = self._order[0]
-            if self._newest_segment[bucket] > self._flushed:
-                return
-            heapq.heappop(self._order)
-            self._ids.difference_update(self._buckets.pop(bucket))
-            del self._newest_segment[bucket]
+        while self._order and self._bucketed + _BUCKET_COST * len(self._buckets) > self._max_ids:
+            bucket = heapq.heappop(self._order)
+            ids = self._buckets.pop(bucket)
+            self._bucketed -= len(ids)
+            segment = self._newest_segment.pop(bucket)
+            if segment > self._flushed:
+                self._late_in[segment] += ids
+            else:
+                self._ids.difference_update(ids)
             self._horizon_bucket = max(self._horizon_bucket, bucket + 1)

@@ -37,14 +37,14 @@ class FlusherThread:
     """Flushes what it is given; while the lake cannot be written, it tries again with growing pauses, and says so once.
 
     The queue needs no bound of its own: what waits in it are names of files, and the journal's size is bounded.
-    `on_flushed` is called on the thread; `on_failure` once, with what ended it.
+    `on_flushed` is called on the thread, with how many seconds it took; `on_failure` once, with what ended it.
     """
 
     def __init__(
         self,
         lake: LakeWriter,
         crash: CrashPoints,
-        on_flushed: Callable[[Segment], None],
+        on_flushed: Callable[[Segment, float], None],
         on_failure: Callable[[BaseException], None],
         log: Log,
     ) -> None:
@@ -71,9 +71,10 @@ class FlusherThread:
     def _run(self) -> None:
         try:
             while (segment := self._work.get()) is not None:
+                begun = time.monotonic()
                 if not self._flush(segment):
                     return
-                self._on_flushed(segment)
+                self._on_flushed(segment, time.monotonic() - begun)
         except BaseException as error:  # noqa: BLE001 (whatever it is, the receiver must know)
             self._on_failure(error)
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
 import msgspec
 
 from runlake.errors import AlreadyRunning
-from runlake.lake.durability import sync_folder
+from runlake.lake.durability import make_folder, sync_folder
 
 
 class _Identity(msgspec.Struct, frozen=True):
@@ -37,9 +38,7 @@ class WorkerFolder:
         self.journal = path / "journal"
         self.aside = path / "aside"
         for folder in (path, self.journal, self.aside):
-            folder.mkdir(parents=True, exist_ok=True)
-        sync_folder(path)
-        sync_folder(path.parent)
+            make_folder(folder)
         self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -50,9 +49,14 @@ class WorkerFolder:
                 f"Another ingest worker{f' (process {owner})' if owner else ''} uses {path}."
                 " One data folder has one worker: stop that one, or give this one a folder of its own (RUNLAKE_DATA)."
             ) from None
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, str(os.getpid()).encode("ascii"), 0)
-        self.worker = self._identity(new_id, _machine_id() if machine is None else machine)
+        try:
+            with suppress(OSError):  # the lock is what counts; the number is for people
+                os.ftruncate(self._lock, 0)
+                os.pwrite(self._lock, str(os.getpid()).encode("ascii"), 0)
+            self.worker = self._identity(new_id, _machine_id() if machine is None else machine)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Let the next worker have the folder."""

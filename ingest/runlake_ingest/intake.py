@@ -76,12 +76,13 @@ def read_batch(header: wire.Batch | None, payload: bytes, now: datetime) -> Batc
 def _read_items(header: wire.Batch | None, payload: bytes, now: datetime) -> tuple[list[Good | Bad], int]:
     said = header.count if header is not None else 1
     try:
+        count = wire.payload_count(payload)
+        if header is not None and count != said:
+            reason = f"The header counts {said} messages, and the payload holds {count}"
+            return [Bad(reason, "count", payload, said)], said
         items = _read_whole(payload, now) or [_read_raw(raw, now) for raw in wire.split_payload(payload)]
     except InvalidMessage as error:
         return [Bad(error.reason, None, payload, said)], said
-    if header is not None and len(items) != said:
-        reason = f"The header counts {said} messages, and the payload holds {len(items)}"
-        return [Bad(reason, "count", payload, said)], said
     return items, len(items)
 
 

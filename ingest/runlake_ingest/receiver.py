@@ -22,7 +22,7 @@ import zmq
 from runlake import feed, wire
 from runlake.errors import WireError
 from runlake.logs import Log
-from runlake_ingest.counters import Counters
+from runlake_ingest.counters import Counters, Gauges
 from runlake_ingest.crashpoints import CrashPoints
 from runlake_ingest.dedupe import Window
 from runlake_ingest.flusher import FlusherThread
@@ -37,6 +37,11 @@ _GROUP_BYTES = 8 * 1024 * 1024
 _GROUP_BATCHES = 256
 _WAITING_BYTES = 64 * 1024 * 1024
 _TICK_MS = 50
+_SEGMENT_BYTES = 64 * 1024 * 1024
+"""What DuckDB takes in at once takes four times as much memory."""
+_RAW_OF_REFUSED = 4_096
+_MAX_FLUSH_WAITERS = 1_000
+_REFUSALS_SAID_EVERY_S = 10.0
 _SEALED_AHEAD = 1
 """While this many sealed segments wait for the lake, the open one grows up to its message limit."""
 
@@ -72,7 +77,7 @@ class _Making:
 
 
 class Receiver:
-    """Serves until asked to stop. Not thread-safe, but for `counters`, which others may read."""
+    """Serves until asked to stop. Not thread-safe, but for `counters` and `gauges`, which others may read."""
 
     def __init__(
         self,
@@ -117,6 +122,10 @@ class Receiver:
         self._flushed_segment = start.segment
         self._flush_waiters: list[tuple[int, bytes]] = []
         self._paused = False
+        self._pull_first = False
+        self._segment_bytes = 0
+        self._refusals_unsaid = 0
+        self._say_refusals_at = 0.0
 
         self._reading = zmq.Poller()
         self._pausing = zmq.Poller()
@@ -136,9 +145,12 @@ class Receiver:
         for notice in self._notices.take():
             self._note(notice)
         if reading:
+            self._pull_first = not self._pull_first  # a flood on one socket leaves every other turn to the other
+            if self._pull_first and self._pull in ready:
+                self._take_pushes()
             if self._router in ready:
                 self._take_requests()
-            if self._pull in ready:
+            if not self._pull_first and self._pull in ready:
                 self._take_pushes()
         self._ask_lake()
         self._hand_on()
@@ -155,6 +167,7 @@ class Receiver:
             self._segment += 1
             self._segment_first = self._acceptance.last_seq
             self._segment_since = None
+            self._segment_bytes = 0
             self._sealed += 1
 
     def flushed(self) -> bool:
@@ -168,6 +181,19 @@ class Receiver:
             accepted=self._acceptance.last_seq,
             durable=self._durable,
             flushed=self._flushed,
+        )
+
+    def gauges(self) -> Gauges:
+        """How things stand; from any thread, and then of one moment only roughly."""
+        return Gauges(
+            accepted_seq=self._acceptance.last_seq,
+            durable_seq=self._durable,
+            flushed_seq=self._flushed,
+            journal_bytes=self._journal_bytes,
+            groups_at_journal=len(self._in_journal),
+            sealed_segments=self._sealed,
+            waiting_batches=len(self._waiting),
+            window_ids=len(self._window),
         )
 
     def _may_read(self) -> bool:
@@ -220,10 +246,19 @@ class Receiver:
     def _refuse(self, peer: bytes, frames: list[bytes], reason: str, batch: int | None = None) -> None:
         """What is not of this protocol is kept raw in quarantine, and its sender is told."""
         self.counters.refused_requests += 1
-        self._log.warning("request_refused", reason=reason, frames=len(frames))
+        self._say_refusal(reason, len(frames))
         refusal = wire.encode_frame(wire.Refused(reason=reason, batch=batch))
         self._accept(None, _unreadable("(unreadable)", reason, frames), {})
         self._making.replies.append((peer, refusal))
+
+    def _say_refusal(self, reason: str, frames: int) -> None:
+        """Log the first, and then how many more, now and then: garbage must not fill the log."""
+        self._refusals_unsaid += 1
+        now = time.monotonic()
+        if now >= self._say_refusals_at:
+            self._log.warning("request_refused", reason=reason, frames=frames, count=self._refusals_unsaid)
+            self._refusals_unsaid = 0
+            self._say_refusals_at = now + _REFUSALS_SAID_EVERY_S
 
     def _take_pushes(self) -> None:
         while not self._making.full:
@@ -246,7 +281,9 @@ class Receiver:
         accepted = self._acceptance.accept(batch, looked_up, self._segment, datetime.now(UTC))
         making = self._making
         making.lines += accepted.lines
-        making.size += batch.size
+        size = sum(map(len, accepted.lines))
+        making.size += size
+        self._segment_bytes += size
         making.batches += 1
         if peer is not None:
             making.replies.append((peer, wire.encode_frame(accepted.ack)))
@@ -298,6 +335,8 @@ class Receiver:
             return True
         if self._acceptance.last_seq - self._segment_first >= self._limits.flush_messages:
             return True
+        if self._segment_bytes >= _SEGMENT_BYTES:
+            return True
         old = time.monotonic() - self._segment_since >= self._limits.flush_interval_s
         return old and self._sealed < _SEALED_AHEAD
 
@@ -305,6 +344,8 @@ class Receiver:
         last = self._segment if self._segment_since is not None else self._segment - 1
         if last <= self._flushed_segment:
             self._reply(peer, wire.encode_frame(self.position()))
+        elif len(self._flush_waiters) >= _MAX_FLUSH_WAITERS:
+            self._reply(peer, wire.encode_frame(wire.Refused(reason="Too many wait for a flush already")))
         else:
             self._flush_waiters.append((last, peer))
 
@@ -333,11 +374,16 @@ class Receiver:
         for peer, reply in made.replies:
             self._reply(peer, reply)
         self._crash.passing("ack.after")
-        self._publish(first_seq, made.lines)
+        self._publish(group.segment, first_seq, made.lines)
 
-    def _publish(self, first_seq: int, lines: list[bytes]) -> None:
+    def _publish(self, segment: int, first_seq: int, lines: list[bytes]) -> None:
         group = feed.FeedGroup(
-            lake=self._lake, worker=self._worker, first_seq=first_seq, last_seq=self._durable, flushed=self._flushed
+            lake=self._lake,
+            worker=self._worker,
+            segment=segment,
+            first_seq=first_seq,
+            last_seq=self._durable,
+            flushed=self._flushed,
         )
         self._publisher.send_multipart(feed.encode_group(group, b"".join(lines)), zmq.NOBLOCK)
 
@@ -364,6 +410,10 @@ class Receiver:
 
 
 def _unreadable(producer: str, reason: str, frames: list[bytes]) -> BatchIn:
-    """Frames that are no batch, as one refused message. Their number has no limit; what is kept of them has one."""
-    raw = b"".join(frames)
-    return BatchIn(producer, None, None, 1, [Bad(reason, None, raw[: wire.MAX_FRAME_BYTES])], len(raw))
+    """Frames that are no batch, as one refused message. Their number and size have no limit; what is kept of them has
+    one, for a producer that cannot be understood may send them again and again."""
+    size = sum(map(len, frames))
+    raw = b"".join(frame[:_RAW_OF_REFUSED] for frame in frames[:_RAW_OF_REFUSED])[:_RAW_OF_REFUSED]
+    if size > len(raw):
+        reason = f"{reason} (the first {len(raw):,} of {size:,} bytes are kept)"
+    return BatchIn(producer, None, None, 1, [Bad(reason, None, raw)], len(raw))

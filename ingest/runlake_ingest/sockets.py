@@ -14,8 +14,9 @@ from runlake.settings import Settings, variable
 LINGER_MS = 1_000
 """How long the last acks may take to leave when the worker stops."""
 _BACKLOG = 4_096
-_HEARTBEAT_MS = 5_000
-_SILENCE_MS = 15_000
+_KEEPALIVE_IDLE_S = 30
+_KEEPALIVE_INTERVAL_S = 10
+_KEEPALIVE_COUNT = 3
 _FEED_GROUPS = 64
 
 
@@ -44,10 +45,14 @@ def _socket(context: zmq.Context[zmq.Socket[bytes]], kind: int, settings: Settin
     socket = context.socket(kind)
     socket.setsockopt(zmq.LINGER, LINGER_MS)
     socket.setsockopt(zmq.MAXMSGSIZE, wire.MAX_FRAME_BYTES)
-    socket.setsockopt(zmq.RCVHWM, settings.credit)  # for each peer
+    socket.setsockopt(zmq.RCVHWM, 2 * settings.credit)  # for each peer; one that keeps to its credit never fills it
     socket.setsockopt(zmq.BACKLOG, _BACKLOG)
-    socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _SILENCE_MS)
+    # Not ZMQ_HEARTBEAT_IVL: libzmq 4.3 aborts the process when its timer fires for a peer that left while its pipe was
+    # full (stream_engine_base.cpp, "!_io_error"). Producers ping us; TCP tells of hosts that vanished.
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, _KEEPALIVE_IDLE_S)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, _KEEPALIVE_INTERVAL_S)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, _KEEPALIVE_COUNT)
     return socket
 
 

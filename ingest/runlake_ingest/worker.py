@@ -11,6 +11,7 @@ import zmq
 
 from runlake.errors import LakeUnavailable
 from runlake.ids import Uuid7Source
+from runlake.lake.durability import make_folder
 from runlake.logs import Log
 from runlake.settings import Settings
 from runlake_ingest import sockets
@@ -18,9 +19,11 @@ from runlake_ingest.crashpoints import CrashPoints
 from runlake_ingest.dedupe import Window
 from runlake_ingest.flusher import FlusherThread, flush_segment
 from runlake_ingest.folder import WorkerFolder
+from runlake_ingest.journal import Segment
 from runlake_ingest.journalthread import JournalThread
 from runlake_ingest.lakewriter import LakeWriter
 from runlake_ingest.lookup import LookupThread
+from runlake_ingest.metricspage import MetricsPage
 from runlake_ingest.notices import Failed, Flushed, LookedUp, Notices, Sealed
 from runlake_ingest.receiver import Limits, Position, Receiver
 from runlake_ingest.recovery import recover
@@ -45,7 +48,7 @@ class Worker:
         self._crash = crash or CrashPoints()
         self._notices = Notices()
         self._stopping = False
-        settings.data.mkdir(parents=True, exist_ok=True)
+        make_folder(settings.data)
         self._folder = WorkerFolder(settings.ingest_folder, Uuid7Source())
         self._lake = LakeWriter(settings.catalog_path, settings.storage, self._crash, log)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -117,9 +120,13 @@ class Worker:
             self._folder.journal, lake, worker, start.seq, self._crash, put, lambda segment: put(Sealed(segment)),
             failed("journal"),
         )  # fmt: skip
-        flusher = FlusherThread(
-            self._lake, self._crash, lambda segment: put(Flushed(segment)), failed("flusher"), log
-        )  # fmt: skip
+        page = MetricsPage(settings.metrics)
+
+        def flushed(segment: Segment, seconds: float) -> None:
+            page.flushed(seconds)
+            put(Flushed(segment))
+
+        flusher = FlusherThread(self._lake, self._crash, flushed, failed("flusher"), log)
         lookup = LookupThread(self._lake.reader, lambda known: put(LookedUp(known)), failed("lookup"), log)
         limits = Limits(
             settings.flush_interval_ms / 1000,
@@ -149,6 +156,7 @@ class Worker:
         threads = (journal, flusher, lookup)
         for thread in threads:
             thread.start()
+        page.start(lambda: receiver.counters, receiver.gauges)
         log.info(
             "ready",
             worker=worker,
@@ -157,6 +165,7 @@ class Worker:
             ingest=settings.ingest_bind,
             push=settings.push_bind,
             feed=settings.feed_bind,
+            metrics=page.address,
         )
         try:
             while not self._stopping:
@@ -165,6 +174,7 @@ class Worker:
         finally:
             for thread in threads:
                 thread.stop(_LAST_FLUSH_SECONDS)
+            page.stop()
         for socket in (router, pull, publisher):
             socket.close(linger=sockets.LINGER_MS)
         self._context.term()

@@ -108,7 +108,7 @@ class _AnyVersion(Struct):
     version: int
 
 
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What a decoder raises for bytes that are not what it reads; text that is not UTF-8 has an error of its own."""
 _MAX_REASON_CHARS = 300
 """A reason quotes what was sent, and travels in acks, logs and quarantine: it does not grow with it."""
@@ -145,6 +145,23 @@ def encode_payload(messages: Sequence[bytes]) -> bytes:
     return head + b"".join(messages)
 
 
+def payload_count(payload: bytes) -> int:
+    """How many messages a payload says that it holds, read off its head alone. Raises InvalidMessage when it is no
+    MessagePack array, or says more than a batch may hold: what follows is then not worth reading."""
+    head = payload[:1]
+    if b"\x90" <= head <= b"\x9f":
+        count = head[0] & 0x0F
+    elif head == b"\xdc" and len(payload) >= 3:
+        count = int.from_bytes(payload[1:3], "big")
+    elif head == b"\xdd" and len(payload) >= 5:
+        count = int.from_bytes(payload[1:5], "big")
+    else:
+        raise InvalidMessage("The payload is not a MessagePack array of messages")
+    if count > MAX_BATCH_MESSAGES:
+        raise InvalidMessage(f"The payload holds {count:,} messages; allowed are {MAX_BATCH_MESSAGES}")
+    return count
+
+
 def encode_frame(frame: Request | Reply) -> bytes:
     """A header or a reply as MessagePack."""
     return _encoder.encode(frame)
@@ -154,7 +171,7 @@ def decode_request(frame: bytes) -> Request:
     """Read a header. Raises WireError when it is none, or of a version that is not spoken here."""
     try:
         request = _request_decoder.decode(frame)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         _check_version(_version_of(frame))
         raise WireError(_short(f"The header cannot be read: {error}")) from None
     _check_version(request.version)
@@ -165,7 +182,7 @@ def decode_reply(frame: bytes) -> Reply:
     """Read a reply. Raises WireError when it is none."""
     try:
         return _reply_decoder.decode(frame)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise WireError(_short(f"The reply cannot be read: {error}")) from None
 
 
@@ -173,8 +190,8 @@ def decode_payload(payload: bytes) -> list[Message]:
     """Read a payload all of whose messages have the right types and bounds; the quick way. Raises InvalidMessage."""
     try:
         return _payload_decoder.decode(payload)
-    except _UNREADABLE as error:
-        raise _invalid(error) from None
+    except UNREADABLE as error:
+        raise invalid_message(error) from None
 
 
 def split_payload(payload: bytes) -> list[bytes]:
@@ -183,7 +200,7 @@ def split_payload(payload: bytes) -> list[bytes]:
         return [bytes(raw) for raw in _raw_payload_decoder.decode(payload)]
     except RecursionError:  # one message is nested too deeply; its neighbours are not to suffer for it
         return _split_deep(payload)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise InvalidMessage(_short(f"The payload is not a MessagePack array of messages: {error}")) from None
 
 
@@ -198,15 +215,15 @@ def decode_message(raw: bytes) -> Message:
     """Read one message. Raises InvalidMessage, which names the field at fault."""
     try:
         return _message_decoder.decode(raw)
-    except _UNREADABLE as error:
-        raise _invalid(error, raw) from None
+    except UNREADABLE as error:
+        raise invalid_message(error, raw) from None
 
 
 def _version_of(frame: bytes) -> int:
     """The version of a header that cannot be read, since it is of another one, or just broken."""
     try:
         return _version_decoder.decode(frame).version
-    except _UNREADABLE:
+    except UNREADABLE:
         return WIRE_VERSION
 
 
@@ -223,7 +240,7 @@ _PATH = re.compile(r" - at (?P<key>`key` in )?`\$(?:\[\d+\]|\[\.\.\.\])?(?:\.(?P
 _MISSING = re.compile(r"Object missing required field `(?P<field>\w+)`")
 
 
-def _invalid(error: Exception, raw: bytes = b"") -> InvalidMessage:
+def invalid_message(error: Exception, raw: bytes = b"") -> InvalidMessage:
     """Turn msgspec's words into a reason that names the field; where they name none, look for it in `raw`."""
     if isinstance(error, RecursionError):
         return _at_fault(raw, "is nested too deeply")
@@ -247,12 +264,12 @@ def _at_fault(raw: bytes, reason: str) -> InvalidMessage:
     """The reason, with the first field that cannot be read by itself; a field that is not ours is not looked at."""
     try:
         fields = _fields_decoder.decode(raw)
-    except _UNREADABLE:
+    except UNREADABLE:
         return InvalidMessage(f"The message {reason}")
     for name, value in fields.items():
         if name in _FIELD_NAMES:
             try:
                 msgspec.msgpack.decode(value)
-            except _UNREADABLE:
+            except UNREADABLE:
                 return InvalidMessage(f"{name}: {reason}", name)
     return InvalidMessage(f"The message {reason}")

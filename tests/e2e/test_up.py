@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -180,14 +181,20 @@ def test_scripts_run_goes_on_until_it_is_told_to_stop(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with log.open("w") as out:
         script = subprocess.Popen(
-            [str(_SCRIPTS_RUN), "--tree", str(tree)], stdout=out, stderr=out, env=command.environment, cwd=tmp_path
+            ["env", "--default-signal=INT", str(_SCRIPTS_RUN), "--tree", str(tree)],
+            stdout=out,
+            stderr=out,
+            env=command.environment,
+            cwd=tmp_path,
+            start_new_session=True,
         )
     try:
         wait_until(lambda: "RunLake goes on; Ctrl-C stops it." in log.read_text(), "the demo to be done")
         script.send_signal(signal.SIGINT)
         assert script.wait(60) == 0
     finally:
-        script.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(script.pid, signal.SIGKILL)
         script.wait()
     shown = log.read_text()
     assert "up      stopped" in shown

@@ -17,7 +17,7 @@ def test_p1_a_journal_that_cannot_be_written_loses_nothing_and_comes_back_by_its
     unlimited = resource.prlimit(ingest.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(ingest.pid, resource.RLIMIT_FSIZE, (100_000, unlimited[1]))
     producers = start_producers(site, 2, messages)
-    failure = ingest.wait_for("journal_failed")
+    failure = ingest.wait_for("disk_failed")
     assert "File too large" in failure["reason"]
     resource.prlimit(ingest.pid, resource.RLIMIT_FSIZE, unlimited)
     finish_producers(producers)

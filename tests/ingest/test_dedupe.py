@@ -212,13 +212,26 @@ def test_a_bucket_stays_while_its_newest_segment_is_not_flushed() -> None:
     assert window.judge(2, 100) is Verdict.LATE
 
 
-def test_unflushed_ids_stay_under_any_pressure() -> None:
+def test_unflushed_ids_stay_under_any_pressure_and_go_with_their_flush() -> None:
     window = Window(1)
     for number in range(1_000):
         window.admit(number, number * BUCKET_SECONDS, 1)
     window.flushed(0)
     assert len(window) == 1_000
-    assert window.horizon == 0
+    assert all(window.judge(number, number * BUCKET_SECONDS) is Verdict.DUPLICATE for number in range(1_000))
+    window.flushed(1)
+    assert len(window) == 0
+
+
+def test_one_old_bucket_that_is_always_written_to_does_not_keep_the_others() -> None:
+    """A producer whose clock stands still, or an import from the newest to the oldest."""
+    window = Window(10_000)
+    for segment in range(1, 101):
+        for number in range(1_000):
+            event_id = segment * 1_000 + number
+            window.admit(event_id, 0 if number == 0 else event_id * BUCKET_SECONDS, segment)
+        window.flushed(segment - 1)
+    assert len(window) <= 12_000
 
 
 def test_within_the_window_an_id_is_known_whatever_time_a_copy_carries() -> None:

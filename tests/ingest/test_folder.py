@@ -110,3 +110,14 @@ def test_a_leftover_of_a_torn_first_start_is_in_nobodys_way(tmp_path: Path) -> N
     (path / "worker.new").write_bytes(b'{"work')
     assert worker_of(path) == worker_of(path)
     assert not (path / "worker.new").exists()
+
+
+def test_a_start_that_fails_lets_go_of_the_lock(tmp_path: Path) -> None:
+    path = tmp_path / "ingest"
+    path.mkdir()
+    (path / "worker.json").mkdir()
+    for _ in range(2):
+        with pytest.raises(IsADirectoryError):
+            worker_of(path)
+    (path / "worker.json").rmdir()
+    assert worker_of(path) == worker_of(path)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
+import pytest
+import zmq
+
+from runlake import wire
 from support.processes import Process, Site, wait_until
 from support.producer import Producer
 from support.reading import assert_stored_once
@@ -64,6 +69,33 @@ def test_a_full_journal_stops_the_reading_and_nothing_is_lost_or_doubled(site: S
         assert process.terminate() == 0
     assert journal_bytes(site) == 0
     assert_stored_once(site.catalog, acknowledged + 1)
+
+
+@pytest.mark.parametrize("kind", [zmq.DEALER, zmq.PUSH])
+def test_a_flooding_peer_that_leaves_a_paused_worker_harms_nobody(kind: int, site: Site) -> None:
+    """libzmq's own heartbeats (ZMQ_HEARTBEAT_IVL) on the worker's sockets abort the process here after some seconds."""
+    batch = [wire.encode_message(event(number, text="x" * 10_000)) for number in range(20)]
+    payload = wire.encode_payload(batch)
+    with site.ingest("--flush-interval-ms", "10", "--journal-max-mb", "1") as process:
+        with lake_away(site):
+            with zmq.Context() as context, context.socket(kind) as flood:
+                flood.linger = 0
+                flood.sndtimeo = 500
+                flood.connect(site.ingest_endpoint if kind == zmq.DEALER else site.push_endpoint)
+                number = 0
+                with suppress(zmq.Again):
+                    while True:
+                        number += 1
+                        header = wire.Batch(producer="flood", batch=number, first=20 * number - 19, count=20)
+                        head = [wire.encode_frame(header)] if kind == zmq.DEALER else []
+                        flood.send_multipart([*head, payload])
+                process.wait_for("paused")
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(8)
+        process.wait_for("resumed")
+        with Producer(site.ingest_endpoint) as producer:
+            assert producer.deliver(events(1)).accepted == 1
+        assert process.terminate() == 0
 
 
 def paused(process: Process) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -22,9 +23,10 @@ import pytest
 import runlake
 from runlake import wire
 from runlake.emitter import Emitter
+from runlake.link import enough_descriptors
 from runlake.messages import Message, RunEvent
 from support.emitting import event, numbers
-from support.router import Ledger, Router, ipc
+from support.router import Die, Ledger, Received, Router, ack, ipc
 from support.waiting import eventually
 
 
@@ -301,14 +303,15 @@ def test_a_signal_handler_may_emit_flush_and_close_in_the_middle_of_anything(tmp
 
         def handle(number: int, frame: object) -> None:
             nonlocal handled
+            handled += 1
             emitter.emit(event(-1))
             emitter.stats()
             if handled % 10 == 0:
                 assert emitter.flush(5)
-            handled += 1
+            signal.setitimer(signal.ITIMER_REAL, 0.001)  # the next one comes when this one is done
 
         before = signal.signal(signal.SIGALRM, handle)
-        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
         try:
             sent = 0
             while handled < 100:
@@ -446,6 +449,76 @@ def test_what_was_emitted_is_delivered_when_the_interpreter_ends(tmp_path: Path,
         assert ended.returncode == {"pass": 0, "sys.exit(3)": 3}.get(ending, 1)
         assert numbers(router.messages) == list(range(2_000))
         assert "RunLake" not in ended.stderr
+
+
+@pytest.mark.parametrize("delivered", [0, 1])
+@pytest.mark.parametrize("free", range(9))
+def test_an_agent_short_of_file_descriptors_goes_on_and_delivers_when_it_has_some(
+    tmp_path: Path, free: int, delivered: int
+) -> None:
+    program = (
+        "import datetime, logging, os, resource, sys, threading, uuid\n"
+        "from runlake.emitter import Emitter\n"
+        "from runlake.messages import RunEvent\n"
+        "free, delivered = int(sys.argv[2]), int(sys.argv[3])\n"
+        "told = threading.Event()\n"
+        "class Handler(logging.Handler):\n"
+        "    def emit(self, record):\n"
+        "        if 'ulimit' in record.getMessage(): told.set()\n"
+        "logging.getLogger('runlake').addHandler(Handler())\n"
+        "emitter = Emitter(sys.argv[1])\n"
+        "def emit(n):\n"
+        "    emitter.emit(RunEvent(event_id=uuid.uuid4(), run_id='r', type='t', payload={'n': n},\n"
+        "                 ts=datetime.datetime.now(datetime.UTC)))\n"
+        "for n in range(delivered):\n"
+        "    emit(n)\n"
+        "    assert emitter.flush(20)\n"
+        "limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (128, most))\n"
+        "taken = []\n"
+        "try:\n"
+        "    while True: taken.append(os.dup(0))\n"
+        "except OSError: pass\n"
+        "for _ in range(free): os.close(taken.pop())\n"
+        "emit(delivered)\n"
+        "assert told.wait(20)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))\n"
+        "assert emitter.close(20)\n"
+        "assert emitter.stats().accepted == delivered + 1\n"
+    )
+    dying = delivered  # the worker: so that a second link is needed
+
+    def script(received: Received) -> list[wire.Ack]:
+        nonlocal dying
+        if dying and received.header.batch == 2:
+            dying = 0
+            raise Die
+        return [ack(received.header)]
+
+    with Router(ipc(tmp_path), script) as router:
+        command = [sys.executable, "-c", program, router.endpoint, str(free), str(delivered)]
+        ended = subprocess.run(command, timeout=60, capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert numbers(router.messages)[-1] == delivered
+
+
+def test_descriptors_are_counted_also_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(path: str) -> list[str]:
+        raise PermissionError(path)
+
+    monkeypatch.setattr(os, "listdir", unreadable)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    assert enough_descriptors()
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 2, before[1]))
+        assert not enough_descriptors()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    again = os.dup(0)
+    os.close(again)
+    assert again == lowest  # all that it opened is closed
 
 
 def test_without_a_worker_the_interpreter_ends_in_time_and_tells_what_was_lost() -> None:

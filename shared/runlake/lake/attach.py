@@ -11,6 +11,7 @@ import duckdb
 
 from runlake.errors import LakeUnavailable
 from runlake.lake.duck import quote
+from runlake.lake.durability import make_folder
 
 CATALOG = "lake"
 """The name under which our own connections attach the lake."""
@@ -23,8 +24,8 @@ def attach_for_writing(connection: duckdb.DuckDBPyConnection, catalog_path: Path
     Rows go to Parquet, not into the catalog (but for `flushes`, see `inline_flushes`). The catalog is in WAL mode:
     readers never block the writer.
     """
-    catalog_path.parent.mkdir(parents=True, exist_ok=True)
-    Path(storage).mkdir(parents=True, exist_ok=True)
+    make_folder(catalog_path.parent)
+    make_folder(Path(storage))
     connection.execute(
         f"ATTACH {quote(f'ducklake:sqlite:{catalog_path}')} AS {CATALOG} (DATA_PATH {quote(storage)},"
         f" DATA_INLINING_ROW_LIMIT 0, META_JOURNAL_MODE 'WAL', META_BUSY_TIMEOUT {_BUSY_TIMEOUT_MS})"

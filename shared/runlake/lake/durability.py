@@ -15,6 +15,14 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and what is missing above it, durably: each new one's entry in the folder above is fsynced."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync_folder(folder.parent)
+
+
 def sync_file(path: Path) -> None:
     """Make the content of a file durable, whoever wrote it."""
     descriptor = os.open(path, os.O_RDONLY)

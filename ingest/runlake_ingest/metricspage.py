@@ -1,0 +1,135 @@
+"""What a worker has done and how it stands, as Prometheus reads it, on an address of its own.
+
+The numbers are read when the page is: the worker's hot path counts for itself and knows nothing of this.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socket import AF_INET, AF_INET6
+
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from runlake.errors import SettingsError
+from runlake.settings import host_and_port, variable
+from runlake_ingest.counters import Counters, Gauges
+
+_FLUSH_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_TIMEOUT_S = 10.0
+_STOP_S = 5.0
+_COUNTERS = {
+    "batches": "Batches received",
+    "received": "Messages received",
+    "accepted": "Messages accepted",
+    "duplicate": "Messages that had been accepted before",
+    "rejected": "Messages refused, and kept in quarantine",
+    "late": "Messages about which the lake was asked",
+    "refused_requests": "Requests that were not of the protocol",
+    "lost_acks": "Acks that their producer did not take",
+    "groups": "Groups written to the journal, each with one fdatasync",
+    "segments": "Segments flushed to the lake",
+    "pauses": "How often the worker stopped reading its sockets",
+}
+_GAUGES = {
+    "accepted_seq": "The last position accepted",
+    "durable_seq": "The last position on disk",
+    "flushed_seq": "The last position in the lake",
+    "journal_bytes": "Bytes of the journal that are not in the lake yet",
+    "groups_at_journal": "Groups that the journal has yet to write",
+    "sealed_segments": "Segments that wait for the lake",
+    "waiting_batches": "Batches that wait for a look-up in the lake",
+    "window_ids": "Ids that dedupe holds in memory",
+}
+
+
+class MetricsPage(Collector):
+    """Serves `/metrics` on `address` (host:port) from `start` to `stop`. Raises SettingsError when it is taken."""
+
+    def __init__(self, address: str) -> None:
+        self._counters: Callable[[], Counters] = Counters
+        self._gauges: Callable[[], Gauges] = Gauges
+        self._registry = CollectorRegistry()
+        self._flushes = Histogram(
+            "runlake_ingest_flush_seconds", "How long a flush to the lake took", buckets=_FLUSH_BUCKETS_S,
+            registry=self._registry,
+        )  # fmt: skip
+        self._registry.register(self)
+        host, port = host_and_port(address)
+        try:
+            self._server = _Server((host, port), self._page, AF_INET6 if ":" in host else AF_INET)
+        except OSError as error:
+            raise SettingsError(
+                f"{variable('metrics')}: cannot listen on {address!r}: {error.strerror}."
+                " Stop what uses it, or give this worker another address."
+            ) from None
+        bound = self._server.server_address[1]
+        self.address = f"[{host}]:{bound}" if ":" in host else f"{host}:{bound}"
+        """host:port as bound, which tells the port when 0 was asked for."""
+        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+
+    def start(self, counters: Callable[[], Counters], gauges: Callable[[], Gauges]) -> None:
+        """Serve what these tell; they are called on threads of the page."""
+        self._counters, self._gauges = counters, gauges
+        self._thread.start()
+
+    def flushed(self, seconds: float) -> None:
+        """Note how long a flush took."""
+        self._flushes.observe(seconds)
+
+    def stop(self) -> None:
+        """End, and let go of the address. Idempotent."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join(_STOP_S)
+        self._server.server_close()
+
+    def collect(self) -> Iterator[Metric]:
+        counters, gauges = self._counters(), self._gauges()
+        for name, text in _COUNTERS.items():
+            yield CounterMetricFamily(f"runlake_ingest_{name}", text, value=getattr(counters, name))
+        for name, text in _GAUGES.items():
+            yield GaugeMetricFamily(f"runlake_ingest_{name}", text, value=getattr(gauges, name))
+
+    def _page(self) -> bytes:
+        return generate_latest(self._registry)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, address: tuple[str, int], page: Callable[[], bytes], family: int) -> None:
+        self.address_family = family
+        self.page = page
+        super().__init__(address, _Handler)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    timeout = _TIMEOUT_S
+    server_version = "RunLake"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if path == "/metrics":
+            self._answer(200, CONTENT_TYPE_LATEST, self.server.page())
+        elif path == "/health":
+            self._answer(200, "application/json", b'{"status":"ok"}')
+        else:
+            self._answer(404, "text/plain; charset=utf-8", b"The metrics are at /metrics.\n")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing: the worker's log is for what matters."""
+
+    def _answer(self, status: int, content_type: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
