@@ -1,19 +1,95 @@
 -- Applying a span of one worker's log to the read model. All of it runs in one transaction, so that the position and the
--- rows agree. Sources fill three temporary tables of new rows; what follows does not know where they came from.
+-- rows agree. Sources fill three temporary tables of new rows; what follows does not know where they came from. The
+-- temporary tables are filled and emptied within the transaction: what is never committed leaves no garbage behind.
+
+-- name: bench
+-- The temporary tables of one cursor. `{line_columns}` are those of a journal line, `{run_columns}` those of a change.
+CREATE OR REPLACE TEMP TABLE lines ({line_columns});
+CREATE OR REPLACE TEMP TABLE new_changes (
+    worker UUID, seq BIGINT, received_at TIMESTAMPTZ, producer VARCHAR, kind VARCHAR, event_id UUID, run_event_id UUID,
+    ts TIMESTAMPTZ, {run_columns}
+);
+CREATE OR REPLACE TEMP TABLE new_events (
+    worker UUID, seq BIGINT, event_id UUID, run_id VARCHAR, run_event_id UUID, ts TIMESTAMPTZ, type VARCHAR, payload JSON,
+    trace_id VARCHAR, span_id VARCHAR, parent_span_id VARCHAR
+);
+CREATE OR REPLACE TEMP TABLE new_deliveries (
+    first_seq BIGINT, producer VARCHAR, received_at TIMESTAMPTZ, first_number BIGINT, received BIGINT, accepted BIGINT,
+    duplicate BIGINT, rejected BIGINT
+);
+CREATE OR REPLACE TEMP TABLE touched (
+    event_id UUID, events BIGINT, first_event_at TIMESTAMPTZ, last_event_at TIMESTAMPTZ, changed BOOLEAN, place BIGINT
+);
+CREATE OR REPLACE TEMP TABLE stored AS SELECT * FROM runs LIMIT 0;
+CREATE OR REPLACE TEMP TABLE folded AS
+SELECT * EXCLUDE (shown_duration_ms, cost_source, cost_table_version, events, first_event_at, last_event_at)
+FROM runs
+LIMIT 0;
+CREATE OR REPLACE TEMP TABLE merged AS SELECT * FROM runs LIMIT 0;
+CREATE OR REPLACE TEMP TABLE loosened AS SELECT * FROM loose_events LIMIT 0;
+CREATE OR REPLACE TEMP TABLE summed AS SELECT * FROM producers LIMIT 0;
+CREATE OR REPLACE TEMP TABLE merged_ranges AS SELECT * FROM producer_ranges LIMIT 0
+
+-- name: clear
+DELETE FROM lines;
+DELETE FROM new_changes;
+DELETE FROM new_events;
+DELETE FROM new_deliveries;
+DELETE FROM touched;
+DELETE FROM stored;
+DELETE FROM folded;
+DELETE FROM merged;
+DELETE FROM loosened;
+DELETE FROM summed;
+DELETE FROM merged_ranges
+
+-- name: read_lines
+-- The journal's own lines, read as the worker's flush reads them. `{columns}` is a fixed struct of names and types.
+INSERT INTO lines BY NAME
+SELECT * FROM read_json({path}, format = 'newline_delimited', columns = {columns}, maximum_object_size = 16777216)
+
+-- name: check_lines
+-- What the lines hold of the span: how many accepted messages, from which position to which.
+SELECT count(*), min(seq), max(seq) FROM lines WHERE seq > $after AND seq <= $upto
+
+-- name: lines_to_changes
+INSERT INTO new_changes BY NAME
+SELECT
+    $worker::UUID AS worker, seq, received_at, producer, kind, event_id,
+    coalesce(run_event_id, event_id) AS run_event_id,
+    coalesce(ts, start_time) AS ts,
+    {change_columns}
+FROM lines
+WHERE seq > $after AND kind IN ('run.started', 'run.updated', 'commit.associated')
+
+-- name: lines_to_events
+INSERT INTO new_events BY NAME
+SELECT $worker::UUID AS worker, seq, event_id, run_id, run_event_id, ts, type, payload, trace_id, span_id, parent_span_id
+FROM lines
+WHERE seq > $after AND kind = 'run.event'
+
+-- name: lines_to_open_deliveries
+-- Until the lake has them, the books of the feed stand beside those of the lake.
+INSERT INTO open_deliveries BY NAME
+SELECT
+    $worker::UUID AS worker, $segment::BIGINT AS segment, producer, received_at, first_number, received, accepted,
+    duplicate, rejected
+FROM lines
+WHERE first_seq > $after AND kind = 'delivery'
 
 -- name: stage_changes
-CREATE OR REPLACE TEMP TABLE new_changes AS
+INSERT INTO new_changes BY NAME
 SELECT * FROM {lake}.run_changes WHERE worker = $worker::UUID AND seq > $after AND seq <= $upto
 
 -- name: stage_events
-CREATE OR REPLACE TEMP TABLE new_events AS
+INSERT INTO new_events BY NAME
 SELECT worker, seq, event_id, run_id, run_event_id, ts, type, payload, trace_id, span_id, parent_span_id
 FROM {lake}.events
 WHERE worker = $worker::UUID AND seq > $after AND seq <= $upto
 
 -- name: stage_deliveries
--- Batches from the position on; `first_seq` beyond the span marks those that had nothing to accept at its end.
-CREATE OR REPLACE TEMP TABLE new_deliveries AS
+-- Batches from the books' position on; `first_seq` beyond the span marks those that had nothing to accept at its end.
+INSERT INTO new_deliveries BY NAME
 SELECT first_seq, producer, received_at, first_number, received, accepted, duplicate, rejected
 FROM {lake}.deliveries
 WHERE worker = $worker::UUID AND first_seq > $after
@@ -23,7 +99,7 @@ WHERE worker = $worker::UUID AND first_seq > $after
 SELECT worker::VARCHAR, max(last_seq), max(segment) FROM {lake}.flushes GROUP BY worker
 
 -- name: stored_position
-SELECT seq, segment FROM positions WHERE worker = $worker::UUID
+SELECT seq, lake_seq, segment, feed_segment FROM positions WHERE worker = $worker::UUID
 
 -- name: count_new
 SELECT
@@ -31,6 +107,36 @@ SELECT
     (SELECT count(*) FROM new_events),
     (SELECT count(*) FROM new_events WHERE run_event_id IS NULL),
     (SELECT count(*) FROM new_deliveries WHERE first_seq <= $upto)
+
+-- name: touch
+-- The runs that the new rows are about, and where they are stored now: one scan of one column finds them all.
+INSERT INTO touched
+SELECT new.*, runs.rowid AS place
+FROM (
+    SELECT
+        run_event_id AS event_id,
+        count(*) FILTER (NOT changed) AS events,
+        min(ts) FILTER (NOT changed) AS first_event_at,
+        max(ts) FILTER (NOT changed) AS last_event_at,
+        bool_or(changed) AS changed
+    FROM (
+        SELECT run_event_id, ts, true AS changed FROM new_changes
+        UNION ALL
+        SELECT run_event_id, ts, false AS changed FROM new_events WHERE run_event_id IS NOT NULL
+    )
+    GROUP BY run_event_id
+) AS new
+LEFT JOIN runs ON runs.event_id = new.event_id
+
+-- name: count_touched
+SELECT
+    count(*) FILTER (changed AND place IS NOT NULL),
+    count(*) FILTER (NOT changed AND place IS NOT NULL),
+    count(*) FILTER (changed OR place IS NULL)
+FROM touched
+
+-- name: store
+INSERT INTO stored SELECT * FROM runs WHERE rowid IN (SELECT place FROM touched WHERE changed AND place IS NOT NULL)
 
 -- name: stored_runs
 -- The runs of the new changes as folded so far, in the form that the fold takes.
@@ -40,60 +146,55 @@ SELECT
         event_id, shown_duration_ms, cost_source, cost_table_version, events, first_event_at, last_event_at
     ),
     0 AS rank
-FROM runs
-WHERE event_id IN (SELECT run_event_id FROM new_changes)
+FROM stored
 
 -- name: fold_changes
-CREATE OR REPLACE TEMP TABLE folded AS {fold}
+INSERT INTO folded BY NAME {fold}
 
 -- name: merge_runs
--- The folded runs with what is shown of them, and with their event counts.
-CREATE OR REPLACE TEMP TABLE merged AS
+-- The folded runs with what is shown of them and with their event counts; and runs of which only events have come.
+INSERT INTO merged BY NAME
 SELECT
     folded.*,
     presented.duration_ms AS shown_duration_ms,
     presented.cost_source,
     presented.cost_table_version,
-    coalesce(runs.events, 0) AS events,
-    runs.first_event_at,
-    runs.last_event_at
+    coalesce(stored.events, 0) + touched.events AS events,
+    least(stored.first_event_at, touched.first_event_at) AS first_event_at,
+    greatest(stored.last_event_at, touched.last_event_at) AS last_event_at
 FROM folded
+JOIN touched ON touched.event_id = folded.event_id
 LEFT JOIN ({present}) AS presented ON presented.event_id = folded.event_id
-LEFT JOIN runs ON runs.event_id = folded.event_id
+LEFT JOIN stored ON stored.event_id = folded.event_id
+UNION ALL BY NAME
+SELECT event_id, events, first_event_at, last_event_at FROM touched WHERE NOT changed AND place IS NULL
 
--- name: replace_runs
-DELETE FROM runs WHERE event_id IN (SELECT event_id FROM merged);
+-- name: drop_stored
+DELETE FROM runs WHERE rowid IN (SELECT place FROM touched WHERE changed AND place IS NOT NULL)
+
+-- name: insert_merged
 INSERT INTO runs BY NAME SELECT * FROM merged
-
--- name: count_events
-CREATE OR REPLACE TEMP TABLE counted AS
-SELECT run_event_id, count(*) AS events, min(ts) AS first_event_at, max(ts) AS last_event_at
-FROM new_events
-WHERE run_event_id IS NOT NULL
-GROUP BY run_event_id
-
--- name: make_missing_runs
--- Events may come before anything else is said about their run.
-INSERT INTO runs BY NAME
-SELECT run_event_id AS event_id, 0 AS events
-FROM counted
-WHERE run_event_id NOT IN (SELECT event_id FROM runs WHERE event_id IN (SELECT run_event_id FROM counted))
 
 -- name: add_event_counts
 UPDATE runs
 SET
-    events = runs.events + counted.events,
-    first_event_at = least(runs.first_event_at, counted.first_event_at),
-    last_event_at = greatest(runs.last_event_at, counted.last_event_at)
-FROM counted
-WHERE runs.event_id = counted.run_event_id
+    events = runs.events + touched.events,
+    first_event_at = least(runs.first_event_at, touched.first_event_at),
+    last_event_at = greatest(runs.last_event_at, touched.last_event_at)
+FROM touched
+WHERE runs.rowid = touched.place AND NOT touched.changed
 
 -- name: insert_events
+-- From the feed all of them: what is older than the window has no other place until the lake has it.
 INSERT INTO events BY NAME
-SELECT * FROM new_events WHERE ts >= (SELECT events_since FROM meta)
+SELECT * FROM new_events WHERE $all OR ts >= (SELECT events_since FROM meta)
+
+-- name: forget_flushed_events
+DELETE FROM events
+WHERE worker = $worker::UUID AND seq <= $upto AND ts < (SELECT events_since FROM meta)
 
 -- name: count_loose_events
-CREATE OR REPLACE TEMP TABLE loosened AS
+INSERT INTO loosened BY NAME
 SELECT
     run_id,
     sum(events)::BIGINT AS events,
@@ -111,7 +212,7 @@ DELETE FROM loose_events WHERE run_id IN (SELECT run_id FROM loosened);
 INSERT INTO loose_events BY NAME SELECT * FROM loosened
 
 -- name: sum_deliveries
-CREATE OR REPLACE TEMP TABLE summed AS
+INSERT INTO summed BY NAME
 SELECT
     $worker::UUID AS worker,
     producer,
@@ -133,7 +234,7 @@ FROM (
 GROUP BY producer
 
 -- name: merge_ranges
-CREATE OR REPLACE TEMP TABLE merged_ranges AS
+INSERT INTO merged_ranges BY NAME
 SELECT $worker::UUID AS worker, producer, min(first_number) AS first_number, max(last_number) AS last_number
 FROM ({islands})
 GROUP BY producer, island
@@ -175,36 +276,34 @@ DELETE FROM producer_ranges WHERE worker = $worker::UUID AND producer IN (SELECT
 INSERT INTO producer_ranges BY NAME SELECT * FROM merged_ranges
 
 -- name: replace_open_deliveries
-DELETE FROM open_deliveries WHERE worker = $worker::UUID;
+-- What the lake now holds takes the place of what the feed had said of the same segments.
+DELETE FROM open_deliveries WHERE worker = $worker::UUID AND segment <= $segment;
 INSERT INTO open_deliveries BY NAME
-SELECT $worker::UUID AS worker, * EXCLUDE (first_seq) FROM new_deliveries WHERE first_seq > $upto
+SELECT $worker::UUID AS worker, $segment::BIGINT AS segment, * EXCLUDE (first_seq)
+FROM new_deliveries
+WHERE first_seq > $upto AND $whole
 
 -- name: advance
 DELETE FROM positions WHERE worker = $worker::UUID;
-INSERT INTO positions VALUES ($worker::UUID, $upto, $segment)
-
--- name: release
--- Gives the memory of a large span back.
-DROP TABLE IF EXISTS temp.folded;
-DROP TABLE IF EXISTS temp.merged;
-DROP TABLE IF EXISTS temp.counted;
-DROP TABLE IF EXISTS temp.new_changes;
-DROP TABLE IF EXISTS temp.new_events
+INSERT INTO positions VALUES ($worker::UUID, $seq, $lake_seq, $segment, $feed_segment)
 
 -- name: events_since
 SELECT epoch_us(events_since) FROM meta
 
 -- name: forget_events
-DELETE FROM events WHERE ts < $since::TIMESTAMPTZ
+DELETE FROM events
+WHERE
+    ts < $since::TIMESTAMPTZ
+    AND EXISTS (FROM positions AS p WHERE p.worker = events.worker AND events.seq <= p.lake_seq)
 
 -- name: remember_events
--- Events of a window that was made larger, up to the positions reflected.
+-- Events of a window that was made larger, as far as the lake's are reflected.
 INSERT INTO events BY NAME
 SELECT
     e.worker, e.seq, e.event_id, e.run_id, e.run_event_id, e.ts, e.type, e.payload, e.trace_id, e.span_id,
     e.parent_span_id
 FROM {lake}.events AS e
-JOIN positions AS p ON p.worker = e.worker AND e.seq <= p.seq
+JOIN positions AS p ON p.worker = e.worker AND e.seq <= p.lake_seq
 WHERE e.ts >= $since::TIMESTAMPTZ AND e.ts < (SELECT events_since FROM meta)
 
 -- name: set_events_since

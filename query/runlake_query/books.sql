@@ -17,7 +17,7 @@ sums AS (
     FROM (
         SELECT * FROM producers
         UNION ALL BY NAME
-        SELECT * EXCLUDE (first_number, received_at), received_at AS first_seen, received_at AS last_seen
+        SELECT * EXCLUDE (segment, first_number, received_at), received_at AS first_seen, received_at AS last_seen
         FROM open_deliveries
     )
     GROUP BY producer, worker

@@ -1,8 +1,12 @@
-"""The follower: one thread that keeps the read model in step with the lake.
+"""The follower: one thread that keeps the read model in step with the lake, and ahead of it by what the feed tells.
 
-Each round: has the catalog changed? Then copy it, attach the copy, and apply for each worker what lies between the
-position of the read model and that of the copy, in spans that bound memory and can be resumed. The copy is lent to
-readers before its rows are applied, so that a copy is never behind the read model that a reader sees.
+What ingest has just journaled comes over the feed and is applied while it follows without a gap. The lake has the same
+a little later, confirms it, and fills every gap: messages that were lost, or came while this process was away or slow.
+When the gap is filled, what the feed has told meanwhile follows again. The feed decides how soon, and the lake what.
+
+Has the catalog changed? Then a second thread copies it and attaches the copy, while this one goes on with the feed.
+Then for each worker what lies between the read model and the copy is applied, in spans that bound memory and can be
+resumed. The copy is lent to readers before its rows are applied, so that it is never behind what they see of the lake.
 
 What goes wrong is told by `Progress`, logged once when it changes, and tried again; only a read model that is damaged
 itself ends the process, marked so that the next start builds it anew.
@@ -11,27 +15,61 @@ itself ends the process, marked so that the next start builds it anew.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 
 import duckdb
 
 from runlake.errors import LakeError, LakeUnavailable
+from runlake.feed import FeedGroup
 from runlake.lake.attach import CatalogWatch
 from runlake.lake.schema import check_version, lake_id
 from runlake.logs import Log
-from runlake_query.apply import LakeSource, apply_span, lake_positions, move_window
+from runlake_query.apply import (
+    Applier,
+    Changes,
+    LakeSource,
+    LogMismatch,
+    Nobody,
+    UnreadableLines,
+    lake_positions,
+    move_window,
+)
 from runlake_query.copies import Copies, Copy
+from runlake_query.feedbuffer import FeedBuffer
+from runlake_query.feedlink import FeedLink
 from runlake_query.folder import Folder
-from runlake_query.model import ReadModel, read_positions
+from runlake_query.model import ReadModel, read_lake_positions, read_positions
+from runlake_query.positions import Positions
 from runlake_query.progress import Progress
 
 _MAX_BACKOFF_S = 5.0
 """The longest pause after an error."""
 _MAX_PATIENCE_S = 0.25
 """The longest pause while there is no lake yet, or it is away."""
+_FETCH_TICK_S = 0.005
+"""How often to see whether the copy of the catalog is there."""
+_MAX_WORKERS = 256
+"""Of how many workers (of any lake) the feed is held at a time."""
+
+
+class _Fetched(NamedTuple):
+    """A copy of the catalog that is attached and not yet lent, and what it says."""
+
+    copy: Copy
+    lake: UUID
+    flushed: dict[UUID, tuple[int, int]]
+
+
+class _Fetching(NamedTuple):
+    version: int
+    looked_at: float
+    future: Future[_Fetched]
 
 
 class Follower:
@@ -51,11 +89,16 @@ class Follower:
         utcnow: Callable[[], datetime],
         on_damage: Callable[[], None],
         span_messages: int = 1_000_000,
+        feed: FeedLink | None = None,
+        changes: Changes | None = None,
     ) -> None:
         self._catalog = catalog
         self._folder = folder
         self._model = model
         self._cursor = model.cursor()
+        self._looking = model.cursor()
+        self._changes = changes or Nobody()
+        self._applier = Applier(self._cursor, folder.path / "feed.ndjson", self._changes)
         self._copies = copies
         self._progress = progress
         self._log = log
@@ -64,9 +107,15 @@ class Follower:
         self._utcnow = utcnow
         self._on_damage = on_damage
         self._span_messages = span_messages
+        self._feed = feed
+        self._buffers: dict[tuple[UUID, UUID], FeedBuffer] = {}
+        self._gaps: set[UUID] = set()
+        self._heard_feed = False
         self._watch = CatalogWatch(catalog)
         self._inode: tuple[int, int] | None = None
         self._seen: int | None = None
+        self._fetching: _Fetching | None = None
+        self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="catalog")
         self._reason = ""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="follower")
@@ -81,9 +130,26 @@ class Follower:
             self._thread.join()
 
     def _run(self) -> None:
-        delay = self._refresh_s
-        while not self._stopping.wait(delay if self._reason or self._seen is not None else 0):
+        if self._feed is not None:
+            self._feed.open()
+        try:
+            self._follow()
+        finally:
+            if self._feed is not None:
+                self._feed.close()
+            self._end_fetching()
+            self._fetcher.shutdown()
+            self._watch.close()
+
+    def _follow(self) -> None:
+        delay = 0.0
+        look_at = 0.0
+        while not self._stopping.is_set():
+            self._wait(look_at - time.monotonic())
             try:
+                self._apply_feed()
+                if time.monotonic() < look_at and self._fetching is None:
+                    continue
                 self._round()
             except LakeError as error:
                 delay = self._missed(str(error), delay, failed=not isinstance(error, LakeUnavailable))
@@ -96,8 +162,85 @@ class Follower:
                     return
                 delay = self._missed(f"{type(error).__name__}: {error}", delay, failed=True)
             else:
-                delay = self._refresh_s
-        self._watch.close()
+                delay = self._pause_s()
+            look_at = time.monotonic() + delay
+
+    def _pause_s(self) -> float:
+        """How long until the next look at the catalog: not so soon while the feed tells what is new."""
+        if self._progress.feed_live and not self._gaps:
+            return max(self._refresh_s, _MAX_PATIENCE_S)
+        return self._refresh_s
+
+    def _wait(self, seconds: float) -> None:
+        """Wait for the feed, for the copy of the catalog, or for the time to look; take in what the feed has."""
+        if self._fetching is not None:
+            seconds = min(seconds, _FETCH_TICK_S) if seconds > 0 else _FETCH_TICK_S
+        seconds = min(max(seconds, 0.0), _MAX_PATIENCE_S)
+        if self._feed is None:
+            self._stopping.wait(seconds)
+            return
+        if self._feed.poll(seconds):
+            for message in self._feed.take():
+                match message:
+                    case (group, lines):
+                        self._heard(group.lake, group.worker, group.last_seq)
+                        self._buffer(group, lines)
+                    case beat:
+                        self._heard(beat.lake, beat.worker, beat.durable)
+        if self._progress.feed_live != self._heard_feed:
+            self._heard_feed = not self._heard_feed
+            self._log.info("feed_heard" if self._heard_feed else "feed_silent")
+
+    def _heard(self, lake: UUID, worker: UUID, durable: int) -> None:
+        if lake == self._model.lake:
+            self._progress.heard(worker, durable)
+
+    def _buffer(self, group: FeedGroup, lines: bytes) -> None:
+        buffer = self._buffers.get((group.lake, group.worker))
+        if buffer is None:
+            if len(self._buffers) >= _MAX_WORKERS:
+                return
+            buffer = self._buffers[group.lake, group.worker] = FeedBuffer(group.worker)
+        buffer.add(group, lines)
+
+    def _apply_feed(self) -> None:
+        """Apply what follows. Before the read model is in step with the lake nothing does."""
+        if self._model.lake is None or not self._progress.state.caught_up:
+            return
+        for (lake, worker), buffer in self._buffers.items():
+            if lake != self._model.lake:
+                buffer.clear()
+                continue
+            at = self._applier.stored(worker) if buffer.busy else None
+            while at is not None and not self._stopping.is_set():
+                span = buffer.take(at.seq, at.segment)
+                if span is None:
+                    self._tell_gap(worker, at.seq, waiting=buffer.waiting)
+                    break
+                try:
+                    fed = self._applier.apply_feed(worker, span.segment, span.upto, span.lines)
+                except UnreadableLines as error:
+                    self._log.error("feed_unreadable", worker=str(worker), after=at.seq, reason=str(error))
+                    buffer.clear()
+                    break
+                self._progress.count(fed=fed)
+                self._applied({**self._progress.positions, worker: max(at.seq, span.upto)})
+                at = at._replace(seq=max(at.seq, span.upto))
+
+    def _applied(self, positions: Positions) -> None:
+        """Tell everyone of a commit: first those who hold answers, then those who wait for a position."""
+        self._changes.applied(self._cursor, positions)
+        self._progress.applied(positions)
+
+    def _tell_gap(self, worker: UUID, seq: int, *, waiting: bool) -> None:
+        """Say once that the feed does not follow, and once that it does again."""
+        if waiting and worker not in self._gaps:
+            self._gaps.add(worker)
+            self._progress.count(gaps=1)
+            self._log.info("feed_gap", worker=str(worker), after=seq)
+        elif not waiting and worker in self._gaps:
+            self._gaps.discard(worker)
+            self._log.info("feed_followed_again", worker=str(worker), after=seq)
 
     def _missed(self, reason: str, delay: float, *, failed: bool) -> float:
         """Tell what went wrong, once; returns how long to wait before the next try."""
@@ -106,25 +249,34 @@ class Follower:
         if reason != self._reason:
             (self._log.error if failed else self._log.warning)("lake_not_followed", reason=reason)
             self._reason = reason
-        return min(_MAX_BACKOFF_S if failed else _MAX_PATIENCE_S, delay * 2)
+        return min(_MAX_BACKOFF_S if failed else _MAX_PATIENCE_S, max(delay, self._refresh_s) * 2)
 
     def _damaged(self, error: Exception) -> None:
         self._progress.behind("The read model is damaged.", failed=True, restart=True)
         self._log.error("read_model_damaged", reason=str(error))
         self._folder.rebuild_mark.touch()
-        self._watch.close()
         self._on_damage()
 
     def _round(self) -> None:
-        looked_at = self._progress.looked_at()
-        self._notice_replaced_catalog()
-        version = self._watch.version()
-        if version != self._seen:
-            self._catch_up()
-            self._seen = version
-        if self._stopping.is_set():
-            return
+        if self._fetching is None:
+            looked_at = self._progress.looked_at()
+            self._notice_replaced_catalog()
+            version = self._watch.version()
+            if version != self._seen:
+                self._fetching = _Fetching(version, looked_at, self._fetcher.submit(self._fetch))
+                return
+            self._in_step(looked_at)
+        elif self._fetching.future.done():
+            fetching, self._fetching = self._fetching, None
+            self._catch_up(fetching.future.result())
+            self._seen = fetching.version
+            if not self._stopping.is_set():
+                self._in_step(fetching.looked_at)
+
+    def _in_step(self, looked_at: float) -> None:
         first = not self._progress.state.caught_up
+        if first:
+            self._changes.restarted(self._cursor, self._progress.positions)
         self._progress.in_step(looked_at)
         if first:
             self._log.info("caught_up", positions={str(key): seq for key, seq in self._progress.positions.items()})
@@ -146,51 +298,75 @@ class Follower:
             self._watch.close()
             self._inode, self._seen = inode, None
 
-    def _catch_up(self) -> None:
+    def _fetch(self) -> _Fetched:
+        """On the second thread: copy the catalog, attach the copy, and see what it holds."""
         copy = self._copies.make(self._watch)
         try:
-            lake = self._identify(copy)
-            flushed = lake_positions(self._cursor, copy.name)
+            return _Fetched(copy, self._identify(copy), lake_positions(self._looking, copy.name))
         except BaseException:
             self._copies.discard(copy)
             raise
-        self._adopt(lake, {worker: seq for worker, (seq, _) in flushed.items()})
+
+    def _end_fetching(self) -> None:
+        if self._fetching is not None:
+            fetching, self._fetching = self._fetching, None
+            if fetching.future.exception() is None:
+                self._copies.discard(fetching.future.result().copy)
+
+    def _catch_up(self, fetched: _Fetched) -> None:
+        copy, lake, flushed = fetched
+        try:
+            self._adopt(lake, {worker: seq for worker, (seq, _) in flushed.items()})
+        except BaseException:
+            self._copies.discard(copy)
+            raise
         self._copies.publish(copy, {worker: seq for worker, (seq, _) in flushed.items()})
         move_window(self._cursor, self._utcnow() - self._window, copy.name)
         self._progress.applied(read_positions(self._cursor))
         for worker in sorted(flushed):
-            self._apply(copy, worker, *flushed[worker])
+            try:
+                self._apply(copy, worker, *flushed[worker])
+            except LogMismatch:
+                self._empty(lake, "The read model was fed what the lake does not have.")
+                raise LakeUnavailable("The read model is being built anew.") from None
 
     def _identify(self, copy: Copy) -> UUID:
         try:
-            check_version(self._cursor, copy.name)
-            return lake_id(self._cursor, copy.name)
+            check_version(self._looking, copy.name)
+            return lake_id(self._looking, copy.name)
         except duckdb.CatalogException:
             raise LakeUnavailable(f"The catalog {self._catalog} has no lake in it yet.") from None
 
     def _adopt(self, lake: UUID, flushed: dict[UUID, int]) -> None:
-        """Make sure that the read model is of this lake, and not ahead of it as after the restore of a backup."""
+        """Make sure that the read model is of this lake, and that the lake was not set back by restoring a backup."""
         if self._model.lake is None:
             self._model.belong_to(self._cursor, lake)
             return
-        ahead = [worker for worker, seq in read_positions(self._cursor).items() if seq > flushed.get(worker, 0)]
+        ahead = [worker for worker, seq in read_lake_positions(self._cursor).items() if seq > flushed.get(worker, 0)]
         if self._model.lake == lake and not ahead:
             return
-        reason = "The read model was ahead of the lake." if ahead else "The read model was of another lake."
+        self._empty(lake, "The read model was ahead of the lake." if ahead else "The read model was of another lake.")
+
+    def _empty(self, lake: UUID, reason: str) -> None:
         self._log.warning("read_model_emptied", reason=reason, lake=str(lake), was=str(self._model.lake))
         self._progress.behind(f"{reason} It is being built anew.", restart=True)
         self._model.empty(self._cursor, lake, self._utcnow() - self._window)
+        self._buffers.clear()
+        self._changes.restarted(self._cursor, {})
 
     def _apply(self, copy: Copy, worker: UUID, last_seq: int, last_segment: int) -> None:
-        at, segment = self._model.segments(self._cursor).get(worker, (0, 0))
-        if (at, segment) == (last_seq, last_segment):
+        stored = self._applier.stored(worker)
+        at = stored.lake_seq
+        if (at, stored.segment) == (last_seq, last_segment):
             return
         source = LakeSource(copy.name)
         while not self._stopping.is_set():
             upto = min(last_seq, at + self._span_messages)
             whole = upto == last_seq
-            apply_span(self._cursor, source, worker, upto, last_segment if whole else segment)
-            self._progress.applied(read_positions(self._cursor))
+            segment = last_segment if whole else stored.segment
+            added = self._applier.apply_lake(source, worker, upto, segment, whole=whole)
+            self._progress.count(from_lake=added)
+            self._applied(read_positions(self._cursor))
             at = upto
             if whole:
                 return

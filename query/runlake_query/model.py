@@ -38,11 +38,6 @@ class ReadModel:
         """A connection for one thread, to this database and to what is attached beside it."""
         return self._connection.cursor()
 
-    def segments(self, cursor: duckdb.DuckDBPyConnection) -> dict[UUID, tuple[int, int]]:
-        """For each worker the last `seq` and the last journal segment that are reflected."""
-        rows = cursor.execute(_SQL["segments"]).fetchall()
-        return {UUID(worker): (seq, segment) for worker, seq, segment in rows}
-
     def belong_to(self, cursor: duckdb.DuckDBPyConnection, lake: UUID) -> None:
         """Stamp a new read model with its lake."""
         cursor.execute(_SQL["set_lake"], {"lake": str(lake)})
@@ -69,6 +64,11 @@ class ReadModel:
 def read_positions(cursor: duckdb.DuckDBPyConnection) -> dict[UUID, int]:
     """What the read model reflects, as this cursor's transaction sees it."""
     return {UUID(worker): seq for worker, seq in cursor.execute(_SQL["positions"]).fetchall()}
+
+
+def read_lake_positions(cursor: duckdb.DuckDBPyConnection) -> dict[UUID, int]:
+    """How much of what the read model reflects the lake has confirmed."""
+    return {UUID(worker): seq for worker, seq in cursor.execute(_SQL["lake_positions"]).fetchall()}
 
 
 def open_model(folder: Folder, events_since: datetime, log: Log) -> ReadModel:
@@ -107,6 +107,9 @@ def _connect(folder: Folder) -> duckdb.DuckDBPyConnection:
     connection = connect(folder.model)
     connection.execute("SET GLOBAL TimeZone = 'UTC'")  # for cursors too, whatever the machine's zone
     connection.execute("SET GLOBAL late_materialization_max_rows = 1001")  # find a page first, then read its columns
+    # DuckDB plans a prepared statement once, with the statistics that the tables have at that moment: what was empty
+    # then is taken as empty for good, texts are packed into fewer bytes than later ones need. So neither is used.
+    connection.execute("SET GLOBAL disabled_optimizers = 'statistics_propagation,compressed_materialization'")
     return connection
 
 

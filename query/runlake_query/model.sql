@@ -21,7 +21,7 @@ CREATE TABLE runs (
     last_event_at TIMESTAMPTZ
 );
 
--- Run events at or after `meta.events_since`; older ones are in the lake.
+-- Run events at or after `meta.events_since`, and older ones that the lake does not have yet.
 CREATE TABLE events (
     worker UUID NOT NULL,
     seq BIGINT NOT NULL,
@@ -45,8 +45,8 @@ CREATE TABLE loose_events (
     last_event_at TIMESTAMPTZ NOT NULL
 );
 
--- The books, summed over the batches up to a worker's position. A batch that had nothing to accept at the very end of the
--- log has a `first_seq` beyond the position; more like it may follow, so these are kept apart and replaced each time.
+-- The books, summed over the batches up to a worker's position in the lake. What the feed says of later segments, and what
+-- had nothing to accept at the very end of the log, is kept apart until the lake has its segment, and replaced then.
 CREATE TABLE producers (
     worker UUID NOT NULL,
     producer VARCHAR NOT NULL,
@@ -59,6 +59,7 @@ CREATE TABLE producers (
 );
 CREATE TABLE open_deliveries (
     worker UUID NOT NULL,
+    segment BIGINT NOT NULL,
     producer VARCHAR NOT NULL,
     received_at TIMESTAMPTZ NOT NULL,
     first_number BIGINT,
@@ -76,8 +77,15 @@ CREATE TABLE producer_ranges (
     last_number BIGINT NOT NULL
 );
 
--- How far each worker's log is reflected in all tables above.
-CREATE TABLE positions (worker UUID NOT NULL, seq BIGINT NOT NULL, segment BIGINT NOT NULL);
+-- How far each worker's log is reflected in all tables above, by whatever way it came; how much of that the lake has
+-- confirmed, with its last journal segment; and of which segment the last group of the feed was.
+CREATE TABLE positions (
+    worker UUID NOT NULL,
+    seq BIGINT NOT NULL,
+    lake_seq BIGINT NOT NULL,
+    segment BIGINT NOT NULL,
+    feed_segment BIGINT NOT NULL
+);
 
 CREATE TABLE meta (version VARCHAR NOT NULL, lake UUID, events_since TIMESTAMPTZ NOT NULL);
 
@@ -126,5 +134,5 @@ UPDATE meta SET lake = $lake::UUID, events_since = $events_since::TIMESTAMPTZ
 -- name: positions
 SELECT worker::VARCHAR, seq FROM positions
 
--- name: segments
-SELECT worker::VARCHAR, seq, segment FROM positions
+-- name: lake_positions
+SELECT worker::VARCHAR, lake_seq FROM positions

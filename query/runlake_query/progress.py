@@ -7,8 +7,12 @@ import threading
 import time
 from collections.abc import Callable
 from typing import NamedTuple
+from uuid import UUID
 
 from runlake_query.positions import Positions, reaches
+
+FEED_SILENCE_S = 2.0
+"""After so long without a heartbeat (one comes every half second) the feed tells nothing about the lag any more."""
 
 
 class State(NamedTuple):
@@ -23,6 +27,14 @@ class State(NamedTuple):
     """Unexpected errors since the start."""
 
 
+class Counts(NamedTuple):
+    """What the follower has applied since the start: messages by way, and how often the feed had a gap."""
+
+    fed: int = 0
+    from_lake: int = 0
+    gaps: int = 0
+
+
 class Progress:
     """Shared by the follower and the event loop. Clocks in seconds, monotonic."""
 
@@ -32,6 +44,9 @@ class Progress:
         self._positions: Positions = {}
         self._in_step_at = clock()
         self._state = State(caught_up=False, following=False, reason="The follower has not started yet.", failures=0)
+        self._counts = Counts()
+        self._known: dict[UUID, tuple[int, float]] = {}
+        self._feed_at: float | None = None
         self._waiting: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
 
     @property
@@ -45,10 +60,44 @@ class Progress:
         with self._lock:
             return self._positions
 
-    def lag_ms(self) -> int:
-        """How long ago, in milliseconds, the read model was last known to hold all that the lake holds."""
+    @property
+    def counts(self) -> Counts:
         with self._lock:
-            return max(0, round((self._clock() - self._in_step_at) * 1000))
+            return self._counts
+
+    def count(self, *, fed: int = 0, from_lake: int = 0, gaps: int = 0) -> None:
+        """Add to the counts."""
+        with self._lock:
+            old = self._counts
+            self._counts = Counts(old.fed + fed, old.from_lake + from_lake, old.gaps + gaps)
+
+    @property
+    def feed_live(self) -> bool:
+        """Whether the feed is heard."""
+        with self._lock:
+            return self._feed_live()
+
+    def lag_ms(self) -> int:
+        """For how long, in milliseconds, the read model may have lacked something that is durable.
+
+        While the feed is heard: since when the oldest message is known that is not applied; 0 without one. Else how
+        long ago the read model was last known to hold all that the lake holds.
+        """
+        with self._lock:
+            now = self._clock()
+            if self._state.caught_up and self._feed_live():
+                missing = [at for worker, (seq, at) in self._known.items() if self._positions.get(worker, 0) < seq]
+                return max(0, round((now - min(missing, default=now)) * 1000))
+            return max(0, round((now - self._in_step_at) * 1000))
+
+    def heard(self, worker: UUID, durable: int) -> None:
+        """The feed says that a worker has this much on its disk."""
+        with self._lock:
+            now = self._feed_at = self._clock()
+            known, since = self._known.get(worker, (0, now))
+            if known <= self._positions.get(worker, 0):
+                since = now
+            self._known[worker] = (max(known, durable), since)
 
     def looked_at(self) -> float:
         """The time to give to `in_step`, taken before looking at the lake."""
@@ -58,7 +107,14 @@ class Progress:
         """The read model now reflects these positions."""
         with self._lock:
             self._positions = dict(positions)
+            now = self._clock()
+            for worker, (seq, _) in self._known.items():
+                if self._positions.get(worker, 0) >= seq:
+                    self._known[worker] = (seq, now)
         self._wake()
+
+    def _feed_live(self) -> bool:
+        return self._feed_at is not None and self._clock() - self._feed_at < FEED_SILENCE_S
 
     def in_step(self, looked_at: float) -> None:
         """The read model holds all that the lake held at `looked_at`."""
@@ -78,6 +134,8 @@ class Progress:
                 reason=reason,
                 failures=self._state.failures + failed,
             )
+            if restart:
+                self._known.clear()
 
     async def wait_for(self, wanted: Positions, timeout: float) -> bool:
         """Wait until the read model has caught up and reflects `wanted`; False after `timeout` seconds."""

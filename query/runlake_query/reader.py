@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import duckdb
 
 from runlake_query.copies import Copies, Copy
-from runlake_query.model import ReadModel, read_positions
+from runlake_query.model import ReadModel, read_lake_positions, read_positions
 from runlake_query.positions import Positions
 from runlake_query.problems import TooBusy
 
@@ -29,7 +29,7 @@ class Snapshot:
 
     @property
     def lake(self) -> str:
-        """What the copy of the lake is called. It holds at least what the read model reflects; only `with_lake`."""
+        """What the copy of the lake is called: at least what the read model has of it. Only `with_lake`."""
         if self._copy is None:
             raise RuntimeError("this read did not ask for the lake")
         return self._copy.name
@@ -93,7 +93,8 @@ class Reader:
         while True:
             with self._copies.borrow() as copy, _transaction(cursor) as positions:
                 # A copy is published before its rows are applied; one borrowed just before that may be behind.
-                if all(copy.positions.get(worker, 0) >= seq for worker, seq in positions.items()):
+                confirmed = read_lake_positions(cursor)
+                if all(copy.positions.get(worker, 0) >= seq for worker, seq in confirmed.items()):
                     return work(Snapshot(cursor, positions, copy))
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:

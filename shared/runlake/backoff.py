@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt."""
+"""How long to wait before the next attempt, and for an answer."""
 
 from __future__ import annotations
 
@@ -25,3 +25,23 @@ class Backoff:
     def reset(self) -> None:
         """Begin anew: the last attempt did well."""
         self._next_s = self._first_s
+
+
+class Patience:
+    """How long to wait for an answer: `first_s`, and twice as long each time that none came, up to `longest_s`.
+
+    Who asks again costs a worker that cannot answer yet: it has to keep the question until it can.
+    """
+
+    def __init__(self, first_s: float, longest_s: float = 600.0) -> None:
+        self.wait_s = first_s
+        self._first_s = first_s
+        self._longest_s = max(first_s, longest_s)
+
+    def lengthen(self) -> None:
+        """Wait twice as long for the next answer: none came."""
+        self.wait_s = min(self.wait_s * 2, self._longest_s)
+
+    def reset(self) -> None:
+        """Begin anew: an answer came."""
+        self.wait_s = self._first_s

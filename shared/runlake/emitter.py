@@ -39,7 +39,8 @@ class Emitter:
     `queue_messages`, `queue_bytes`: what may wait. Beyond that many messages, or that many bytes of what messages have
     past their first KiB, new messages are dropped and counted.
     `interval_ms`: how long messages are collected into one batch.
-    `ack_timeout_s`: how long the worker may be silent before everything unacknowledged is sent again.
+    `ack_timeout_s`: how long the worker may be silent before everything unacknowledged is sent again; twice as long
+    each time that it stays silent, up to 10 minutes. A worker that is gone is noticed without it.
     `max_in_flight`: unacknowledged batches (of up to 500 messages or 256 KiB); the worker may allow fewer.
     `exit_timeout_s`: how long the end of the interpreter waits for the last messages.
 

@@ -23,10 +23,14 @@ HEARTBEAT_S = 0.5
 
 
 class FeedGroup(Struct, frozen=True, kw_only=True, tag_field="type", tag="group", gc=False):
-    """Positions `first_seq` to `last_seq` of a worker follow; none when `last_seq` is less than `first_seq`."""
+    """Positions `first_seq` to `last_seq` of a worker follow; none when `last_seq` is less than `first_seq`.
+
+    `segment` is the journal segment that they are in: the lake takes whole segments, and says which it has.
+    """
 
     lake: UUID
     worker: UUID
+    segment: int
     first_seq: int
     last_seq: int
     flushed: int

@@ -8,6 +8,7 @@ what a closed link still held, all of which is in the sender's books.
 
 from __future__ import annotations
 
+import os
 from enum import Enum
 
 import zmq
@@ -18,6 +19,8 @@ from runlake.wire import MAX_FRAME_BYTES
 CONNECT_TIMEOUT_MS = 5_000
 HEARTBEAT_INTERVAL_MS = 2_000
 HEARTBEAT_TIMEOUT_MS = 6_000
+DESCRIPTORS_NEEDED = 32
+"""A first link and its context open about 10 file descriptors; the rest is for what the process opens meanwhile."""
 _HIGH_WATER_MARK = 2_048
 
 _LOST = (
@@ -63,6 +66,12 @@ class Link:
             self.close()
             raise
 
+    @property
+    def descriptors(self) -> tuple[int, int]:
+        """What becomes readable when there may be something to do: look with `wait(0)` and `receive`. Edge-triggered
+        (ZMQ_FD), so look after each `send` too."""
+        return int(self._socket.getsockopt(zmq.FD)), int(self._monitor.getsockopt(zmq.FD))
+
     def send(self, frames: list[bytes]) -> bool:
         """Hand a message to the socket. False when it has no room now, or no connection."""
         try:
@@ -98,3 +107,30 @@ class Link:
                 self.state = LinkState.LOST
             elif self.state is LinkState.CONNECTING:
                 self.state = LinkState.OPEN
+
+
+def enough_descriptors() -> bool:
+    """Whether this process may open `DESCRIPTORS_NEEDED` more files. libzmq aborts the process when it runs out of them
+    while it opens a context or a socket, so look before each."""
+    limit = os.sysconf("SC_OPEN_MAX")  # RLIMIT_NOFILE as it is now, without loading `resource`, which takes a file
+    if limit < 0:  # there is none
+        return True
+    try:
+        taken = sum(int(name) < limit for name in os.listdir("/proc/self/fd"))  # noqa: PTH208 (it need not be loaded)
+    except OSError:  # no /proc, or not one descriptor to read it with
+        return _can_open(DESCRIPTORS_NEEDED)
+    return limit - taken >= DESCRIPTORS_NEEDED
+
+
+def _can_open(count: int) -> bool:
+    """Try it. For a moment this leaves fewer for the process's other threads, so it is the second choice."""
+    opened: list[int] = []
+    try:
+        while len(opened) < count:
+            opened += os.pipe()
+    except OSError:
+        return False
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+    return True

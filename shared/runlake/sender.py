@@ -7,6 +7,11 @@ takes what is queued, and in between it looks whether that fills a batch, after 
 A link is given up when its connection is lost or not made in time, when no answer came for `ack_timeout_s` while
 batches were in flight, and when the worker says that it does not understand. The next one starts from the oldest
 unacknowledged batch.
+
+A worker that is paused (its disk is full, its lake is away) does not read, but its libzmq does, and keeps what each
+link sent, also of those that are given up. So the wait for an answer doubles each time that it was in vain: a worker
+that is gone or stopped shows in the connection and its heartbeats, not here. And who was not understood waits
+`REFUSED_WAIT_S`: each refusal costs the worker a row of quarantine.
 """
 
 from __future__ import annotations
@@ -22,16 +27,18 @@ import zmq
 from msgspec import Struct
 
 from runlake import wire
-from runlake.backoff import Backoff
+from runlake.backoff import Backoff, Patience
 from runlake.errors import WireError
 from runlake.intake import QUEUE_FULL, UNDELIVERED, Intake, Marker
-from runlake.link import CONNECT_TIMEOUT_MS, Link, LinkState
+from runlake.link import CONNECT_TIMEOUT_MS, DESCRIPTORS_NEEDED, Link, LinkState, enough_descriptors
 from runlake.notices import Notices
 from runlake.outbox import Outbox, SealedBatch
 from runlake.stats import RejectedMessage
 
 FIRST_CREDIT = 4
 """Batches in flight before a worker's first answer says how many it allows."""
+REFUSED_WAIT_S = 60.0
+"""Before the next link to a worker that does not understand: it, or the agent, has to be replaced first."""
 _MAX_REJECTIONS = 16
 _LONGEST_WAIT_S = 0.02
 _ARRAY_HEAD_BYTES = 3
@@ -66,6 +73,7 @@ class Sender:
         self._notices = notices
         self._outbox = Outbox(producer)
         self._backoff = Backoff(Random())
+        self._patience = Patience(options.ack_timeout_s)
         self._markers: deque[Marker] = deque()
         self._ended: deque[Event] = deque()
         self._stop_at: float | None = None
@@ -134,9 +142,16 @@ class Sender:
     # The link
 
     def _open_link(self, now: float) -> None:
-        if self._context is None:
-            self._context = zmq.Context()
+        if not enough_descriptors():
+            self._notices.say(
+                "descriptors",
+                f"RunLake does not connect while fewer than {DESCRIPTORS_NEEDED} more files can be opened (ulimit -n)",
+            )
+            self._retry_at = now + self._backoff.delay_s()
+            return
         try:
+            if self._context is None:
+                self._context = zmq.Context()
             self._link = Link(self._context, self._options.endpoint)
         except zmq.ZMQError as error:
             endpoint = self._options.endpoint
@@ -158,18 +173,19 @@ class Sender:
                 self._lose_link(now)
             case LinkState.CONNECTING if now >= self._link_deadline:
                 self._lose_link(now)
-            case LinkState.OPEN if self._outbox.in_flight and now >= self._progress_at + self._options.ack_timeout_s:
-                waited = self._options.ack_timeout_s
+            case LinkState.OPEN if self._outbox.in_flight and now >= self._progress_at + self._patience.wait_s:
+                waited = self._patience.wait_s
+                self._patience.lengthen()
                 self._notices.say("timeout", f"RunLake's worker did not answer for {waited:g} s; sending again")
                 self._lose_link(now)
 
-    def _lose_link(self, now: float) -> None:
+    def _lose_link(self, now: float, at_least_s: float = 0.0) -> None:
         if self._link is not None:
             self._link.close()
             self._link = None
         self.connected = False
         self._outbox.rewind()
-        self._retry_at = now + self._backoff.delay_s()
+        self._retry_at = now + at_least_s + self._backoff.delay_s()
 
     # Out
 
@@ -225,7 +241,7 @@ class Sender:
                     self._take_refusal(number, reply.reason)
                 case wire.Refused():
                     self._complain(reply.reason)
-                    self._lose_link(monotonic())
+                    self._lose_link(monotonic(), REFUSED_WAIT_S)
                     return
 
     def _take_ack(self, ack: wire.Ack) -> None:
@@ -254,6 +270,7 @@ class Sender:
             self.acknowledged += batch.count
             self._progress_at = monotonic()
             self._backoff.reset()
+            self._patience.reset()
         return batch
 
     def _remember(self, rejections: Iterable[RejectedMessage]) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import emit, freshness, ingest
+from benchmarks import emit, freshness, http, ingest
 
-BENCHMARKS = {"emit": emit.run, "ingest": ingest.run, "freshness": freshness.run}
+BENCHMARKS = {"emit": emit.run, "ingest": ingest.run, "freshness": freshness.run, "http": http.run}
 
 
 def main() -> None:

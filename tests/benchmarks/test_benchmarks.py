@@ -12,7 +12,7 @@ import pytest
 TESTS = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("name", ["emit", "ingest", "freshness"])
+@pytest.mark.parametrize("name", ["emit", "ingest", "freshness", "http"])
 def test_a_benchmark_prints_one_json_line_per_figure_with_machine_facts(name: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "--short", name],

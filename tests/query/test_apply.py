@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from runlake_query.apply import LakeSource, apply_span
+from runlake_query.apply import Applier, LakeSource
 from support.lakes import LakeWriter, Worker, at
 from support.models import Model, lake_runs
 
@@ -110,12 +110,12 @@ def test_applying_a_position_twice_is_a_no_op(lake: LakeWriter, tmp_path: Path) 
     lake.flush(worker)
     with Model(lake, tmp_path / "model") as model:
         model.caught_up(worker)
-        cursor = model.model.cursor()
+        applier = Applier(model.model.cursor(), tmp_path / "lines")
         tables = ("runs", "events", "loose_events", "producers", "producer_ranges", "open_deliveries", "positions")
         before = [model.rows(f"SELECT {table}::VARCHAR FROM {table}") for table in tables]
         with model.copies.borrow() as copy:
             for upto, segment in ((worker.seq, worker.segment), (1, 1), (worker.seq, 0)):
-                assert apply_span(cursor, LakeSource(copy.name), worker.id, upto, segment) == 0
+                assert applier.apply_lake(LakeSource(copy.name), worker.id, upto, segment) == 0
         assert [model.rows(f"SELECT {table}::VARCHAR FROM {table}") for table in tables] == before
 
 
@@ -132,9 +132,9 @@ def test_a_span_that_fails_leaves_nothing_behind(lake: LakeWriter, tmp_path: Pat
     with Model(lake, tmp_path / "model") as model:
         model.caught_up(worker)
         worker.start("s")
-        cursor = model.model.cursor()
+        applier = Applier(model.model.cursor(), tmp_path / "lines")
         with model.copies.borrow() as copy, pytest.raises(Exception, match="VALUES"):
-            apply_span(cursor, Breaking(copy.name), worker.id, worker.seq, 2)
+            applier.apply_lake(Breaking(copy.name), worker.id, worker.seq, 2)
         assert model.rows("SELECT seq, segment FROM positions") == [(1, 1)]
         lake.flush(worker)
         assert len(model.caught_up(worker).shown()) == 2

@@ -8,7 +8,7 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runlake.backoff import Backoff
+from runlake.backoff import Backoff, Patience
 from runlake.outbox import Outbox
 from runlake.tally import Tally
 
@@ -57,6 +57,20 @@ def test_a_backoff_doubles_with_jitter_up_to_its_limit_and_begins_anew() -> None
     assert len(set(delays)) == 20
     backoff.reset()
     assert backoff.delay_s() <= 0.02
+
+
+def test_patience_doubles_up_to_its_limit_and_begins_anew() -> None:
+    patience = Patience(10.0)
+    waits = []
+    for _ in range(8):
+        waits.append(patience.wait_s)
+        patience.lengthen()
+    assert waits == [10, 20, 40, 80, 160, 320, 600, 600]
+    patience.reset()
+    assert patience.wait_s == 10
+    longer = Patience(900.0)
+    longer.lengthen()
+    assert longer.wait_s == 900
 
 
 def test_a_tally_counts_every_thread_and_its_reading_changes_nothing() -> None:

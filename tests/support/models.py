@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
 
 from runlake.fields import RUN_FIELD_NAMES
 from runlake.logs import Log
 from runlake_query.copies import Copies
+from runlake_query.feedlink import FeedLink
 from runlake_query.folder import Folder
 from runlake_query.follower import Follower
-from runlake_query.model import open_model, read_positions
+from runlake_query.live import Live
+from runlake_query.model import open_model, read_lake_positions, read_positions
+from runlake_query.positions import reaches
 from runlake_query.progress import Progress
 from runlake_query.reader import Reader, Snapshot
+from runlake_query.recent import Recent
+from runlake_query.subscribers import Subscribers
 from support.lakes import LakeWriter, Worker
 from support.processes import wait_until
 
@@ -24,10 +30,19 @@ T = TypeVar("T")
 NOW = datetime(2026, 4, 15, tzinfo=UTC)
 
 
+class HasCatalog(Protocol):
+    """A lake as its reader knows it."""
+
+    @property
+    def catalog(self) -> Path: ...
+
+
 class Model:
     """A read model of `lake`, kept in step by a follower. Use as a context manager."""
 
-    def __init__(self, lake: LakeWriter, folder: Path, *, days: int = 3650, span_messages: int = 1_000_000) -> None:
+    def __init__(
+        self, lake: HasCatalog, folder: Path, *, days: int = 3650, span_messages: int = 1_000_000, feed: str = ""
+    ) -> None:
         self.log = io.StringIO()
         log = Log("query", stream=self.log)
         window = timedelta(days=days)
@@ -36,10 +51,13 @@ class Model:
         self.copies = Copies(self.folder, self.model.cursor())
         self.progress = Progress()
         self.reader = Reader(self.model, self.copies, threads=2)
+        self.recent = Recent()
+        self.subscribers = Subscribers()
         self._follower = Follower(
             catalog=lake.catalog, folder=self.folder, model=self.model, copies=self.copies, progress=self.progress,
             log=log, refresh_s=0.005, window=window, utcnow=lambda: NOW, on_damage=lambda: None,
-            span_messages=span_messages,
+            span_messages=span_messages, feed=FeedLink(feed) if feed else None,
+            changes=Live(self.recent, self.subscribers),
         )  # fmt: skip
         self._cursor = self.model.cursor()
 
@@ -51,6 +69,21 @@ class Model:
             return self.progress.state.caught_up and all(positions.get(w.id, 0) >= w.flushed for w in workers)
 
         wait_until(there, f"the read model has caught up; its log: {self.log.getvalue()}")
+        return self
+
+    def reached(self, positions: Mapping[UUID, int]) -> Model:
+        """Wait until all of this is visible, by whatever way it came."""
+        wait_until(lambda: reaches(self.progress.positions, positions), f"{positions} are reached")
+        return self
+
+    def confirmed(self, positions: Mapping[UUID, int]) -> Model:
+        """Wait until the lake has confirmed all of this."""
+
+        def there() -> bool:
+            confirmed = read_lake_positions(self._cursor)
+            return self.progress.state.caught_up and all(confirmed.get(w, 0) >= seq for w, seq in positions.items())
+
+        wait_until(there, f"the lake has confirmed {positions}; the log: {self.log.getvalue()}")
         return self
 
     def read(self, work: Callable[[Snapshot], T]) -> T:

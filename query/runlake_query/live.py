@@ -1,0 +1,88 @@
+"""From the follower to those who watch: what has just been applied, to the recent runs and to the streams.
+
+It is read once, in the transaction that applies it, and handed on when that is committed.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from uuid import UUID
+
+import duckdb
+
+from runlake.sqlfile import load_queries
+from runlake_query.events import EVENT
+from runlake_query.positions import Positions
+from runlake_query.recent import Recent, RecentRun
+from runlake_query.runs import RUN
+from runlake_query.subscribers import Batch, EventItem, RunItem, Subscribers
+
+_SQL = load_queries("runlake_query", "live.sql")
+_MAX_ITEMS = 20_000
+"""More than this at once is a catch-up: recent runs start afresh, and streams say that something was left out."""
+
+
+class _Pending(NamedTuple):
+    runs: list[RecentRun]
+    batch: Batch | None
+    too_many: bool
+
+
+class Live:
+    """Of the follower's thread; what it feeds is read by others."""
+
+    def __init__(self, recent: Recent, subscribers: Subscribers) -> None:
+        self._recent = recent
+        self._subscribers = subscribers
+        self._pending: _Pending | None = None
+
+    def applying(self, cursor: duckdb.DuckDBPyConnection, worker: UUID, events: int, runs: int) -> None:
+        """Read what the commit will make visible."""
+        if runs + events > _MAX_ITEMS:
+            self._pending = _Pending([], None, too_many=True)
+            return
+        filters = self._subscribers.filters()
+        conditions = [f"coalesce({condition.sql}, false)" for _, condition in filters]
+        values = {name: value for _, condition in filters for name, value in condition.values.items()}
+        changed: list[RecentRun] = []
+        run_items: list[RunItem] = []
+        if runs:
+            rows = cursor.execute(
+                _SQL["runs"].format(run=RUN, conditions=", ".join(["true", *conditions])), values or None
+            ).fetchall()
+            for event_id, run_id, start_us, created_us, created_seq, seq, body, _, *passes in rows:
+                key = UUID(event_id)
+                changed.append(RecentRun(key, run_id, start_us, (created_us, created_seq, event_id), body.encode()))
+                run_items.append(RunItem(seq, key, run_id, body, passes))
+            self._recent.changing([UUID(event_id) for (event_id,) in cursor.execute(_SQL["touched"]).fetchall()])
+        event_items: list[EventItem] = []
+        if events and self._subscribers.any():
+            matches: dict[str, list[bool]] = {}
+            if conditions:
+                found = cursor.execute(_SQL["matches"].format(conditions=", ".join(conditions)), values).fetchall()
+                matches = {event_id: list(passes) for event_id, *passes in found}
+            none = [False] * len(conditions)
+            for seq, run_event_id, run_id, kind, body in cursor.execute(_SQL["events"].format(event=EVENT)).fetchall():
+                run = UUID(run_event_id) if run_event_id else None
+                event_items.append(EventItem(seq, run, run_id, kind, body, matches.get(run_event_id, none)))
+        batch = Batch(worker, [key for key, _ in filters], run_items, event_items)
+        self._pending = _Pending(changed, batch, too_many=False)
+
+    def applied(self, cursor: duckdb.DuckDBPyConnection, positions: Positions) -> None:
+        """What was being applied is committed, and the read model reflects `positions`."""
+        pending, self._pending = self._pending, None
+        if pending is None:
+            self._recent.reflects(positions)
+        elif pending.too_many or pending.batch is None:
+            self.restarted(cursor, positions)
+        else:
+            self._recent.changed(pending.runs, positions)
+            self._subscribers.publish(pending.batch, positions)
+
+    def restarted(self, cursor: duckdb.DuckDBPyConnection, positions: Positions) -> None:
+        """The read model was built, or has taken a leap: what is known here of its runs is not all any more."""
+        self._pending = None
+        (created_us,) = cursor.execute(_SQL["latest_created"]).fetchone() or (0,)
+        self._recent.restart((created_us, 2**63, ""))
+        self._recent.reflects(positions)
+        self._subscribers.skipped(positions)

@@ -1,0 +1,53 @@
+"""What a stream that is resumed has missed: from the read model, and from the lake what is older than its window."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from runlake.sqlfile import load_queries
+from runlake_query.events import EVENT
+from runlake_query.positions import Positions, format_positions
+from runlake_query.reader import Snapshot
+from runlake_query.runs import RUN
+from runlake_query.sse import frame
+from runlake_query.subscribers import Filter, Frame, Selection
+
+_SQL = load_queries("runlake_query", "stream.sql")
+MAX_MISSED = 10_000
+"""Frames that are sent again at most; who has missed more is told so."""
+
+
+def missed(snapshot: Snapshot, selection: Selection, condition: Filter | None, since: Positions) -> list[Frame] | None:
+    """The frames of `selection` after `since`, up to what the snapshot reflects; None when they are too many.
+
+    Of a run there is its state as it is now, once. Needs a snapshot with the lake.
+    """
+    values: dict[str, Any] = {
+        "workers": [str(worker) for worker in since],
+        "seqs": list(since.values()),
+        "limit": MAX_MISSED + 1,
+    }
+    found: list[tuple[str, int, str, str, str, str]] = []
+    where, bound = (condition.sql, condition.values) if condition else ("true", {})
+    if selection.run is None and selection.type is None:
+        rows = snapshot.rows(_SQL["runs"].format(run=RUN, where=where), {**values, **bound})
+        found += [("run", seq, worker, event_id, run_id, body) for worker, seq, event_id, run_id, body in rows]
+    sources = " UNION ALL BY NAME ".join((_SQL["recent"], _SQL["older"].format(lake=snapshot.lake)))
+    if selection.run is not None:
+        of_run = _SQL["of_run"]
+        bound = {"run": str(selection.run), "loose": selection.run_id}
+    else:
+        of_run = _SQL["of_filter"].format(where=where) if condition else "true"
+    query = _SQL["events"].format(event=EVENT, sources=sources, of_run=of_run)
+    rows = snapshot.rows(query, {**values, **bound, "type": selection.type})
+    found += [("event", seq, worker, event_id or "", run_id, body) for worker, seq, event_id, run_id, body in rows]
+    if len(found) > MAX_MISSED:
+        return None
+    found.sort(key=lambda row: (row[2], row[1]))
+    at = dict(since)
+    frames = []
+    for kind, seq, worker, event_id, run_id, body in found:
+        at[UUID(worker)] = max(seq, at.get(UUID(worker), 0))
+        frames.append(Frame(UUID(worker), seq, (event_id, run_id), kind, frame(kind, body, format_positions(at))))
+    return frames
