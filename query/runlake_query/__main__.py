@@ -12,20 +12,33 @@ from datetime import UTC, datetime, timedelta
 from aiohttp import web
 
 from runlake.errors import AlreadyRunning, LakeError, SettingsError
+from runlake.ids import Uuid7Source
 from runlake.logs import Log
 from runlake.settings import Settings, add_flags, from_arguments, host_and_port
+from runlake_query.auth import Auth
 from runlake_query.copies import Copies
+from runlake_query.cors import Cors
+from runlake_query.feedlink import FeedLink
 from runlake_query.folder import Folder
 from runlake_query.follower import Follower
+from runlake_query.gateway import Gateway
+from runlake_query.live import Live
 from runlake_query.model import open_model
+from runlake_query.points import Points
 from runlake_query.progress import Progress
 from runlake_query.reader import Reader
+from runlake_query.recent import Recent
+from runlake_query.runner import MAX_LINE_BYTES, ProblemRunner
 from runlake_query.server import Server
+from runlake_query.subscribers import Subscribers
 
 _FLAGS = (
     "data",
     "http",
     "ingest",
+    "token_file",
+    "token_scope",
+    "cors_origins",
     "feed",
     "catalog",
     "storage",
@@ -71,6 +84,8 @@ async def _serve(settings: Settings, log: Log) -> int:
         copies = Copies(folder, model.cursor())
         progress = Progress()
         reader = Reader(model, copies)
+        recent = Recent()
+        subscribers = Subscribers()
         follower = Follower(
             catalog=settings.catalog_path,
             folder=folder,
@@ -82,11 +97,30 @@ async def _serve(settings: Settings, log: Log) -> int:
             window=window,
             utcnow=_utcnow,
             on_damage=on_damage,
+            feed=FeedLink(settings.feed),
+            changes=Live(recent, subscribers),
         )
-        runner = web.AppRunner(
-            Server(reader, progress, log).app(), access_log=None, shutdown_timeout=_SHUTDOWN_S, handle_signals=False
+        points = Points(model, progress, recent)
+        gateway = Gateway(settings.ingest, f"http-{Uuid7Source()()}", log)
+        runner = ProblemRunner(
+            Server(
+                reader,
+                points,
+                progress,
+                gateway,
+                log,
+                _utcnow,
+                subscribers=subscribers,
+                auth=Auth(settings.token, settings.read_token, settings.token_scope),
+                cors=Cors(settings.cors_origins),
+            ).app(),
+            access_log=None,
+            shutdown_timeout=_SHUTDOWN_S,
+            handle_signals=False,
+            max_line_size=MAX_LINE_BYTES,
         )
         try:
+            gateway.start()
             await runner.setup()
             host, port = host_and_port(settings.http)
             site = web.TCPSite(runner, host, port)
@@ -97,7 +131,9 @@ async def _serve(settings: Settings, log: Log) -> int:
             log.info("stopping")
         finally:
             await runner.cleanup()
+            await gateway.close()
             await asyncio.to_thread(follower.stop)
+            await asyncio.to_thread(points.close)
             await asyncio.to_thread(reader.close)
             if not damaged.is_set():
                 await asyncio.to_thread(copies.close)

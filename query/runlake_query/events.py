@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -13,6 +14,8 @@ from runlake_query.reader import Snapshot
 from runlake_query.runs import find_run
 
 _SQL = load_queries("runlake_query", "events.sql")
+EVENT = _SQL["event"]
+"""An event as the API shows it: SQL on the columns of `events`."""
 _NO_LIMIT = 2**62
 
 PARAMETERS = ("limit", "cursor", "type", "after")
@@ -37,8 +40,13 @@ class NeedsLake(Exception):  # noqa: N818 (named by what to do)
     """Some of the events are older than the read model's window: read again, with the lake."""
 
 
-def list_events(snapshot: Snapshot, run_id: str, parameters: Parameters, *, with_lake: bool) -> Events:
-    """The events of the run that `run_id` means. Raises NotFound, NeedsLake."""
+def list_events(
+    snapshot: Snapshot, run_id: str, parameters: Parameters, *, with_lake: bool, only: Sequence[UUID] = ()
+) -> Events:
+    """The events of the run that `run_id` means; `only` those of these ids, when there are any.
+
+    Raises NotFound, NeedsLake.
+    """
     limit = parameters.limit() if parameters.text("limit") or parameters.text("cursor") else _NO_LIMIT
     cursor = parameters.cursor(_Cursor)
     kind = parameters.text("type")
@@ -61,10 +69,13 @@ def list_events(snapshot: Snapshot, run_id: str, parameters: Parameters, *, with
     if kind is not None:
         conditions.append(_SQL["of_type"])
         values["type"] = kind
+    if only:
+        conditions.append(_SQL["of_ids"])
+        values["ids"] = [str(event_id) for event_id in only]
     if cursor is not None:
         conditions.append(_SQL["after_cursor"])
         values |= {"cursor_time": cursor.us, "cursor_worker": str(cursor.worker), "cursor_seq": cursor.seq}
-    query = _SQL["events"].format(sources=" UNION ALL ".join(sources), conditions=" AND ".join(conditions))
+    query = _SQL["events"].format(event=EVENT, sources=" UNION ALL ".join(sources), conditions=" AND ".join(conditions))
     rows = snapshot.rows(query, values)
     more = len(rows) > limit
     rows = rows[:limit]

@@ -17,10 +17,7 @@ WHERE run.event_id = $event_id::UUID
 -- name: events
 -- By time, then position. `{sources}` are the queries `recent` and `older`; `{conditions}` are those of the request.
 SELECT
-    json_object(
-        'event_id', event_id, 'run_id', run_id, 'ts', rfc3339(ts), 'type', type, 'payload', payload,
-        'trace_id', trace_id, 'span_id', span_id, 'parent_span_id', parent_span_id
-    ),
+    {event},
     epoch_us(ts),
     worker::VARCHAR,
     seq
@@ -35,12 +32,12 @@ FROM events
 WHERE ts BETWEEN $first::TIMESTAMPTZ AND $last::TIMESTAMPTZ AND {of_run}
 
 -- name: older
--- What the lake has before the window, up to the position that the read model reflects.
+-- What the lake has before the window, up to where the read model has followed it.
 SELECT event_id, run_id, ts, type, payload, trace_id, span_id, parent_span_id, worker, seq
 FROM {lake}.events
 WHERE
     ts >= $first::TIMESTAMPTZ AND ts <= $last::TIMESTAMPTZ AND ts < $since::TIMESTAMPTZ AND {of_run}
-    AND EXISTS (FROM positions AS p WHERE p.worker = {lake}.events.worker AND {lake}.events.seq <= p.seq)
+    AND EXISTS (FROM positions AS p WHERE p.worker = {lake}.events.worker AND {lake}.events.seq <= p.lake_seq)
 
 -- name: of_run
 run_event_id = $event_id::UUID
@@ -48,8 +45,18 @@ run_event_id = $event_id::UUID
 -- name: of_run_or_loose
 (run_event_id = $event_id::UUID OR (run_event_id IS NULL AND run_id = $loose_run_id))
 
+-- name: of_ids
+event_id IN (SELECT unnest($ids::VARCHAR[])::UUID)
+
 -- name: of_type
 type = $type
 
 -- name: after_cursor
 (ts, worker, seq) > (make_timestamptz($cursor_time), $cursor_worker::UUID, $cursor_seq)
+
+-- name: event
+-- An event as the API shows it.
+json_object(
+    'event_id', event_id, 'run_id', run_id, 'ts', rfc3339(ts), 'type', type, 'payload', payload,
+    'trace_id', trace_id, 'span_id', span_id, 'parent_span_id', parent_span_id
+)

@@ -4,34 +4,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from runlake.fields import DIMENSIONS
 from runlake.messages import STATUS_ALIASES
 from runlake.sqlfile import load_queries
 from runlake_query.parameters import Parameters, one_of
 
 _SQL = load_queries("runlake_query", "filters.sql")
 
-DIMENSIONS: tuple[str, ...] = (
-    "agent_name",
-    "job_type",
-    "status",
-    "product",
-    "product_family",
-    "platform",
-    "website",
-    "subdomain",
-    "website_section",
-    "environment",
-    "host",
-    "trigger_type",
-    "parent_run_id",
-    "git_repo",
-    "git_branch",
-    "commit_hash",
-    "model",
-    "provider",
-    "insight_id",
-)
-"""Run fields that lists are filtered by (repeatable: any of the values) and rollups grouped by."""
 _STATUSES = ("running", "success", "failure", "partial", "timeout", "cancelled", *STATUS_ALIASES)
 _TIMES = ("start_time_from", "start_time_to", "created_after", "created_before")
 _DURATIONS = ("min_duration_ms", "max_duration_ms")
@@ -47,22 +26,25 @@ class Where(NamedTuple):
     values: dict[str, Any]
 
 
-def where(parameters: Parameters) -> Where:
-    """The condition that all given filters make together; `true` without any. Raises InvalidParameter."""
+def where(parameters: Parameters, prefix: str = "") -> Where:
+    """The condition that all given filters make together; `true` without any. Raises InvalidParameter.
+
+    `prefix` goes before the names of bound values, so that several conditions fit into one query.
+    """
     conditions: list[str] = []
     values: dict[str, Any] = {}
 
     def add(name: str, value: Any) -> None:
         if value is not None:
-            values[name] = value
-            conditions.append(_SQL[name].format(value=f"${name}"))
+            values[f"{prefix}{name}"] = value
+            conditions.append(_SQL[name].format(value=f"${prefix}{name}"))
 
     for column in DIMENSIONS:
         given = parameters.all(column)
         if column == "status":
             given = [STATUS_ALIASES.get(one_of("status", value, _STATUSES), value) for value in given]
         if given:
-            bound = {f"{column}_{number}": value for number, value in enumerate(given)}
+            bound = {f"{prefix}{column}_{number}": value for number, value in enumerate(given)}
             values.update(bound)
             names = ", ".join(f"${name}" for name in bound)
             conditions.append(_SQL["any_of"].format(column=column, value=names))

@@ -37,7 +37,8 @@ class Parameters:
     def __init__(self, pairs: Iterable[tuple[str, str]], known: Iterable[str], repeatable: Iterable[str] = ()) -> None:
         self._values: dict[str, list[str]] = {}
         names, many = frozenset(known) | frozenset(repeatable), frozenset(repeatable)
-        for name, value in pairs:
+        for given, value in pairs:
+            name = given.removeprefix("git_") if given not in names and given.startswith("git_commit_") else given
             if name not in names:
                 raise InvalidParameter(name, f"there is no such parameter here; {nearest(name, names)}")
             values = self._values.setdefault(name, [])

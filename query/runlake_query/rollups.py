@@ -9,8 +9,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from runlake.fields import DIMENSIONS
 from runlake.sqlfile import load_queries
-from runlake_query.filters import DIMENSIONS, SINGLE_FILTERS, Where, where
+from runlake_query.filters import SINGLE_FILTERS, Where, where
 from runlake_query.jsontext import array, encode, quoted
 from runlake_query.parameters import Parameters, one_of
 from runlake_query.positions import format_positions

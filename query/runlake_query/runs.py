@@ -7,9 +7,9 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from runlake.fields import RUN_FIELDS, Field
+from runlake.fields import DIMENSIONS, RUN_FIELDS, Field
 from runlake.sqlfile import load_queries
-from runlake_query.filters import DIMENSIONS, SINGLE_FILTERS, where
+from runlake_query.filters import SINGLE_FILTERS, where
 from runlake_query.jsontext import array, quoted
 from runlake_query.parameters import Microseconds, Parameters, encode_cursor
 from runlake_query.problems import InvalidParameter, NotFound
@@ -29,7 +29,7 @@ def _shown(field: Field) -> str:
             return f"'{field.name}', {field.name}"
 
 
-_RUN = f"json_object({', '.join(map(_shown, RUN_FIELDS))})"
+RUN = f"json_object({', '.join(map(_shown, RUN_FIELDS))})"
 _SQL = load_queries("runlake_query", "runs.sql")
 
 
@@ -53,7 +53,7 @@ def list_runs(snapshot: Snapshot, parameters: Parameters) -> bytes:
     if cursor is not None:
         after = _SQL["after_cursor"]
         values |= {"cursor_time": cursor.start_us, "cursor_id": str(cursor.event_id)}
-    rows = snapshot.rows(_SQL["page"].format(run=_RUN, where=condition.sql, after=after), values)
+    rows = snapshot.rows(_SQL["page"].format(run=RUN, where=condition.sql, after=after), values)
     more = len(rows) > limit
     rows = rows[:limit]
     next_cursor = encode_cursor(_Cursor(rows[-1][1], UUID(rows[-1][2]))) if more else None
@@ -70,7 +70,7 @@ def find_run(snapshot: Snapshot, run_id: str) -> str:
 
 def show_run(snapshot: Snapshot, run_id: str) -> bytes:
     """The body of `GET /api/v1/runs/{run_id}`. Raises NotFound."""
-    return _find(snapshot, run_id, _RUN).encode()
+    return _find(snapshot, run_id, RUN).encode()
 
 
 def _find(snapshot: Snapshot, run_id: str, columns: str) -> str:

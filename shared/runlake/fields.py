@@ -58,3 +58,26 @@ CHANGE_FIELDS: tuple[Field, ...] = tuple(
     field for field in RUN_FIELDS if field.role is not Role.SYSTEM and field.name != "event_id"
 )
 """The fields that a change can set: the sparse columns of `run_changes`."""
+
+DIMENSIONS: tuple[str, ...] = (
+    "agent_name",
+    "job_type",
+    "status",
+    "product",
+    "product_family",
+    "platform",
+    "website",
+    "subdomain",
+    "website_section",
+    "environment",
+    "host",
+    "trigger_type",
+    "parent_run_id",
+    "git_repo",
+    "git_branch",
+    "commit_hash",
+    "model",
+    "provider",
+    "insight_id",
+)
+"""Run fields that lists are filtered by (repeatable: any of the values) and rollups grouped by."""

@@ -25,6 +25,20 @@ FILE_NAME = "runlake.toml"
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
+class Secret(str):
+    """A text that is not shown where settings are printed."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'…'" if self else "''"
+
+
+SECRETS = frozenset(("token", "read_token"))
+"""Settings that are no flags, and whose values no error repeats."""
+MIN_TOKEN_CHARS = 16
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """All settings, checked and with their defaults filled in. Made by `load`, once, at start."""
 
@@ -40,6 +54,16 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Where query processes reach the worker's feed (PUB)."""
     metrics: str = "127.0.0.1:8769"
     """host:port of the worker's own metrics page."""
+    token: Secret = Secret()
+    """The bearer token that the HTTP API asks for; none by default. Not a flag: a process listing would show it."""
+    token_file: Path = Path()
+    """A file that holds the token, in the place of `token`."""
+    read_token: Secret = Secret()
+    """A second token, which is good for reads only; none by default."""
+    token_scope: str = "both"
+    """What needs a token when there is one: reads, writes or both."""
+    cors_origins: str = ""
+    """Whose pages may call the HTTP API from a browser: `local`, or origins separated by commas; by default none."""
     ingest_bind: str = ""
     """What the ROUTER binds; by default the address of `ingest`."""
     push_bind: str = ""
@@ -52,7 +76,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The folder of the lake's Parquet files; by default `<data>/lake/`."""
     read_model: Path = Path()
     """The query process's own folder; by default `<data>/query/`."""
-    flush_interval_ms: Annotated[int, Meta(ge=10, le=600_000)] = 500
+    flush_interval_ms: Annotated[int, Meta(ge=10, le=600_000)] = 2_000
     """How long accepted messages stay in the journal before they go to the lake, milliseconds."""
     flush_messages: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
     """How many messages in the journal cause a flush before the interval is over."""
@@ -116,6 +140,8 @@ def add_flags(parser: argparse.ArgumentParser, *names: str) -> None:
     """Give a command one flag for each named setting (all when none is named), and `--settings FILE`."""
     parser.add_argument("--settings", type=Path, metavar="FILE", help=f"settings file (default: {FILE_NAME}, if there)")
     for name in names or _FIELDS:
+        if name in SECRETS:
+            continue
         parser.add_argument(f"--{name.replace('_', '-')}", metavar="VALUE", help=f"see {variable(name)}")
 
 
@@ -149,16 +175,23 @@ def _convert(name: str, value: Any, source: str) -> Any:
     try:
         converted = msgspec.convert(plain, field.type, strict=False, dec_hook=_dec_hook)
     except msgspec.ValidationError:
-        raise SettingsError(f"{source}: {value!r} cannot be used; allowed is {_allowed(field.type)}") from None
+        allowed = _allowed(field.type)
+        raise SettingsError(f"{source}: {_told(name, value)} cannot be used; allowed is {allowed}") from None
     check = _CHECKS.get(name)
     if check:
         allowed = check(converted)
         if allowed:
-            raise SettingsError(f"{source}: {value!r} cannot be used; allowed is {allowed}")
+            raise SettingsError(f"{source}: {_told(name, value)} cannot be used; allowed is {allowed}")
     return converted
 
 
+def _told(name: str, value: Any) -> str:
+    return "what was given" if name in SECRETS else repr(value)
+
+
 def _allowed(kind: Any) -> str:
+    if kind is Secret:
+        return "text"
     match msgspec.inspect.type_info(kind):
         case msgspec.inspect.IntType(ge=least, le=most):
             return f"a whole number from {least} to {most}"
@@ -171,6 +204,8 @@ def _allowed(kind: Any) -> str:
 def _dec_hook(kind: type, value: Any) -> Any:
     if kind is Path and isinstance(value, str):
         return _absolute(value)
+    if kind is Secret and isinstance(value, str):
+        return Secret(value)
     raise ValueError(f"{value!r} is not a {kind.__name__}")
 
 
@@ -194,14 +229,52 @@ def _complete(settings: Settings, sources: Mapping[str, str]) -> Settings:
     filled["catalog"] = f"sqlite:{_absolute(catalog.removeprefix('sqlite:'))}"
     filled["storage"] = f"{_absolute(settings.storage or data / 'lake')}/"
     filled["read_model"] = settings.read_model if settings.read_model != Path() else data / "query"
+    filled["token"] = _token(settings, sources)
     complete = msgspec.structs.replace(settings, **filled)
+    _refuse_odd_tokens(complete, sources)
     _refuse_open_sockets(complete, sources)
     return complete
 
 
+def _token(settings: Settings, sources: Mapping[str, str]) -> Secret:
+    """The token, from its file when it is in one."""
+    file = settings.token_file
+    if file == Path():
+        return settings.token
+    said = sources.get("token_file", "token_file")
+    if settings.token:
+        raise SettingsError(f"{said}: cannot be used beside {sources.get('token', 'token')}; give the token once")
+    try:
+        text = file.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise SettingsError(f"{said}: {str(file)!r} cannot be read: {reason}") from None
+    wrong = _check_token(text)
+    if wrong:
+        raise SettingsError(f"{said}: what {str(file)!r} holds cannot be used; allowed is {wrong}")
+    return Secret(text)
+
+
+def _refuse_odd_tokens(settings: Settings, sources: Mapping[str, str]) -> None:
+    said = sources.get("read_token", "read_token")
+    if settings.read_token and not settings.token:
+        raise SettingsError(f"{said}: needs {variable('token')} too, or nobody could write")
+    if settings.read_token and settings.read_token == settings.token:
+        raise SettingsError(f"{said}: must be another one than {variable('token')}")
+
+
 def _refuse_open_sockets(settings: Settings, sources: Mapping[str, str]) -> None:
-    """Nothing listens beyond loopback without authentication, and this version has none to offer."""
-    for name in ("http", "metrics", "ingest_bind", "push_bind", "feed_bind"):
+    """Nothing listens beyond loopback without authentication. The HTTP API has tokens, the rest nothing."""
+    if not is_loopback(settings.http) and not (settings.token and settings.token_scope == "both"):
+        missing = "has no token" if not settings.token else f"asks for a token for {settings.token_scope} only"
+        raise SettingsError(
+            f"{sources.get('http', 'http')}: {settings.http!r} is reachable from other machines, and the HTTP API"
+            f" {missing}. Set {variable('token')} (or {variable('token_file')}, a file that holds it) to at least"
+            f" {MIN_TOKEN_CHARS} characters that nobody can guess, for instance from `openssl rand -hex 32`, and leave"
+            f" {variable('token_scope')} at both; or use an address on loopback (127.0.0.1, ::1, localhost), with"
+            " an SSH tunnel or a reverse proxy that authenticates."
+        )
+    for name in ("metrics", "ingest_bind", "push_bind", "feed_bind"):
         address = getattr(settings, name)
         if not is_loopback(address):
             raise SettingsError(
@@ -260,7 +333,34 @@ def _check_log_level(value: str) -> str:
     return "" if value in _LOG_LEVELS else ", ".join(_LOG_LEVELS)
 
 
+def _check_token(value: str) -> str:
+    good = len(value) >= MIN_TOKEN_CHARS and all("!" <= character <= "~" for character in value)
+    return "" if good else f"at least {MIN_TOKEN_CHARS} characters, ASCII and without spaces"
+
+
+def _check_scope(value: str) -> str:
+    return "" if value in ("reads", "writes", "both") else "reads, writes or both"
+
+
+def _check_origins(value: str) -> str:
+    origins = [part.strip() for part in value.split(",")]
+    good = value == "local" or all(_is_origin(origin) for origin in origins)
+    return "" if good else "local, or origins like http://localhost:5173 separated by commas"
+
+
+def _is_origin(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and value == f"{parts.scheme}://{parts.netloc}"
+
+
 _CHECKS: dict[str, Callable[[Any], str]] = {
+    "token": _check_token,
+    "read_token": _check_token,
+    "token_scope": _check_scope,
+    "cors_origins": _check_origins,
     "http": _check_http,
     "metrics": _check_http,
     "ingest": _check_endpoint,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runlake_query.filters import DIMENSIONS
+from runlake.fields import DIMENSIONS
 from runlake_query.rollups import DEFAULT_MEASURES, MEASURES
 from support.api import Api, Start
 from support.fleet import Fleet
@@ -165,7 +165,7 @@ def test_hours_of_a_zone_that_shifts_by_half_an_hour_lose_no_run(lake: LakeWrite
 
 def test_rows_that_nobody_reads_are_not_filled_in(api: Api) -> None:
     problem = api.get(
-        "/api/v1/rollups", group_by="parent_run_id,item_name,host", bucket="minute", measures="runs",
+        "/api/v1/rollups", group_by="product,status,agent_name,host", bucket="minute", measures="runs",
         start_time_from="2026-03-23T00:00:00Z", start_time_to="2026-03-29T00:00:00Z",
     )  # fmt: skip
     assert problem.status == 400

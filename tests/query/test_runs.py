@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runlake.fields import RUN_FIELD_NAMES
+from runlake.fields import DIMENSIONS, RUN_FIELD_NAMES
 from runlake.messages import STATUS_ALIASES
-from runlake_query.filters import DIMENSIONS, SINGLE_FILTERS
+from runlake_query.filters import SINGLE_FILTERS
 from support.api import Api, Start, segment
 from support.fleet import Fleet
 from support.lakes import LakeWriter, Worker, at

@@ -8,7 +8,7 @@ import pytest
 
 import runlake
 from runlake import wire
-from runlake.cli.demo.recording import RecordingEmitter, join_recordings, read_recording
+from runlake.cli.demo.recording import RecordingEmitter, check_writable, join_recordings, read_recording
 from runlake.cli.demo.replay import replay
 from runlake.cli.failure import CommandFailed
 from support.router import Ledger, Received, Router, ack, ipc
@@ -126,3 +126,8 @@ def test_a_file_that_is_no_whole_recording_is_refused(content: bytes, tmp_path: 
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(CommandFailed, match=r"is no recording|is damaged, or cut off"):
         read_recording(tmp_path / "file")
+
+
+def test_a_file_that_cannot_be_written_is_named_before_any_agent_starts(tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed, match="cannot be written: No such file or directory"):
+        check_writable(tmp_path / "missing" / "work.rec")

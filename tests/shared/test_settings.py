@@ -186,9 +186,72 @@ def test_port_nought_leaves_the_choice_to_the_system() -> None:
 
 
 @pytest.mark.parametrize("value", ["0.0.0.0:80", "[::]:80", "192.168.1.1:80", "example.org:80", "127.0.0.1.org:80"])
-@pytest.mark.parametrize("name", ADDRESSES)
-def test_listening_beyond_loopback_is_refused_and_says_what_to_do(name: str, value: str) -> None:
-    refused(variable(name), repr(value), "no authentication", "loopback", "SSH", environ={variable(name): value})
+@pytest.mark.parametrize(("name", "says"), [("http", "RUNLAKE_TOKEN"), ("metrics", "no authentication")])
+def test_listening_beyond_loopback_is_refused_and_says_what_to_do(name: str, says: str, value: str) -> None:
+    refused(variable(name), repr(value), says, "loopback", "SSH", environ={variable(name): value})
+
+
+TOKEN = "a-token-of-this-test-0123456789"
+
+
+def test_with_a_token_for_reads_and_writes_the_api_may_listen_beyond_loopback(folder: Path) -> None:
+    open_to_all = {"RUNLAKE_HTTP": "0.0.0.0:80"}
+    assert load(environ={**open_to_all, "RUNLAKE_TOKEN": TOKEN}).token == TOKEN
+    file = folder / "token"
+    file.write_text(f"{TOKEN}\n")
+    assert load({"token_file": str(file)}, open_to_all).token == TOKEN
+    for scope in ("reads", "writes"):
+        environ = {**open_to_all, "RUNLAKE_TOKEN": TOKEN, "RUNLAKE_TOKEN_SCOPE": scope}
+        refused("RUNLAKE_HTTP", f"a token for {scope} only", environ=environ)
+
+
+def test_sockets_stay_on_loopback_even_with_a_token() -> None:
+    for name, value in (("metrics", "0.0.0.0:80"), ("ingest", "tcp://0.0.0.0:80")):
+        refused(variable(name), "loopback", environ={variable(name): value, "RUNLAKE_TOKEN": TOKEN})
+
+
+@pytest.mark.parametrize("wrong", ["short", "a token with spaces in it 0123", "tökentökentökentöken"])
+@pytest.mark.parametrize("name", ["token", "read_token"])
+def test_a_token_that_can_be_guessed_or_not_be_sent_is_refused_without_showing_it(name: str, wrong: str) -> None:
+    with pytest.raises(SettingsError, match=f"{variable(name)}: what was given cannot be used") as caught:
+        load(environ={variable(name): wrong})
+    assert wrong not in str(caught.value)
+
+
+def test_a_token_file_that_cannot_be_used_is_named(folder: Path) -> None:
+    refused("--token-file", "none", "No such file", flags={"token_file": folder / "none"})
+    (folder / "token").write_text("short")
+    refused("--token-file", "at least 16 characters", flags={"token_file": folder / "token"})
+    environ = {"RUNLAKE_TOKEN": TOKEN}
+    refused("--token-file", "RUNLAKE_TOKEN", "once", flags={"token_file": folder / "token"}, environ=environ)
+
+
+def test_a_token_for_reading_needs_another_for_all() -> None:
+    refused("RUNLAKE_READ_TOKEN", "RUNLAKE_TOKEN", environ={"RUNLAKE_READ_TOKEN": TOKEN})
+    refused("RUNLAKE_READ_TOKEN", "another", environ={"RUNLAKE_READ_TOKEN": TOKEN, "RUNLAKE_TOKEN": TOKEN})
+
+
+def test_tokens_are_no_flags_and_are_not_shown_when_settings_are_printed() -> None:
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    for flag in ("--token=x", "--read-token=x"):
+        with pytest.raises(SystemExit):
+            parser.parse_args([flag])
+    assert TOKEN not in repr(load(environ={"RUNLAKE_TOKEN": TOKEN}))
+
+
+@pytest.mark.parametrize("value", ["local", "https://a.example", "http://localhost:5173, https://b.example:8443"])
+def test_origins_are_local_or_a_list(value: str) -> None:
+    assert load(environ={"RUNLAKE_CORS_ORIGINS": value}).cors_origins == value
+
+
+@pytest.mark.parametrize("value", ["*", "localhost", "https://a.example/", "https://a.example/x", "ftp://a"])
+def test_other_origins_are_refused(value: str) -> None:
+    refused("RUNLAKE_CORS_ORIGINS", repr(value), "allowed is local", environ={"RUNLAKE_CORS_ORIGINS": value})
+
+
+def test_a_scope_is_one_of_three() -> None:
+    refused("RUNLAKE_TOKEN_SCOPE", "'all'", "reads, writes or both", environ={"RUNLAKE_TOKEN_SCOPE": "all"})
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "*", "[::]", "10.0.0.1", "eth0", "127.0.0.1;0.0.0.0"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from http.client import HTTPConnection, HTTPException
@@ -35,12 +36,23 @@ class Api:
             path = f"{path}?{urlencode(parameters, doseq=True)}"
         return self.request("GET", path, headers)
 
-    def request(self, method: str, path: str, headers: dict[str, str] | None = None) -> Reply:
+    def post(self, path: str, value: Any, headers: dict[str, str] | None = None) -> Reply:
+        """POST a value as JSON."""
+        return self.request("POST", path, {"Content-Type": "application/json", **(headers or {})}, json.dumps(value))
+
+    def patch(self, path: str, value: Any, headers: dict[str, str] | None = None) -> Reply:
+        """PATCH with a value as JSON."""
+        return self.request("PATCH", path, {"Content-Type": "application/json", **(headers or {})}, json.dumps(value))
+
+    def request(
+        self, method: str, path: str, headers: dict[str, str] | None = None, body: str | bytes | None = None
+    ) -> Reply:
+        data = body.encode() if isinstance(body, str) else body
         try:
-            return self._request(method, path, headers)
+            return self._request(method, path, headers, data)
         except (HTTPException, ConnectionError):  # an idle connection was closed, or another process serves now
             self._connection.close()
-            return self._request(method, path, headers)
+            return self._request(method, path, headers, data)
 
     def ok(self, path: str, **parameters: Any) -> Any:
         """The JSON of an answer that must be a 200."""
@@ -51,10 +63,13 @@ class Api:
     def close(self) -> None:
         self._connection.close()
 
-    def _request(self, method: str, path: str, headers: dict[str, str] | None) -> Reply:
-        self._connection.request(method, path, headers=headers or {})
+    def _request(self, method: str, path: str, headers: dict[str, str] | None, body: bytes | None) -> Reply:
+        self._connection.request(method, path, body=body, headers=headers or {})
         response = self._connection.getresponse()
-        text = response.read().decode("utf-8")
+        content = response.read()
+        if response.getheader("Content-Encoding") == "gzip":
+            content = gzip.decompress(content)
+        text = content.decode("utf-8")
         return Reply(response.status, {key.lower(): value for key, value in response.getheaders()}, text)
 
 

@@ -120,7 +120,7 @@ class Site:
         env = {"RUNLAKE_CRASH_AT": crash_at} if crash_at else {}
         process = Process(
             "runlake_ingest", "--data", str(self.data), "--ingest", self.ingest_endpoint, "--push", self.push_endpoint,
-            "--feed", self.feed_endpoint, *flags, env=env,
+            "--feed", self.feed_endpoint, "--metrics", "127.0.0.1:0", *flags, env=env,
         )  # fmt: skip
         if ready:
             process.wait_for("ready")

@@ -29,8 +29,9 @@ class NotReady(CommandFailed):
 class Api:
     """Reads of one query process at `address` (host:port). Every failure is a CommandFailed that says what to do."""
 
-    def __init__(self, address: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, address: str, token: str = "", *, sleep: Callable[[float], None] = time.sleep) -> None:
         self.url = f"http://{address}"
+        self._headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
         self._sleep = sleep
         # A proxy of the environment is for other machines; this one is on loopback.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -49,7 +50,7 @@ class Api:
                 self._sleep(0.1)
 
     def _get_once(self, url: str) -> Any:
-        request = urllib.request.Request(url, headers={"Accept": "application/json"})
+        request = urllib.request.Request(url, headers=self._headers)
         try:
             with self._opener.open(request, timeout=_TIMEOUT_S) as response:
                 return msgspec.json.decode(response.read())

@@ -49,7 +49,7 @@ def check_processes(settings: Settings) -> Iterator[Finding]:
 
 
 def _query(settings: Settings) -> Iterator[Finding]:
-    api = Api(settings.http)
+    api = Api(settings.http, settings.token)
     try:
         health = api.get("/health", patience_s=0)
         if not isinstance(health, dict) or "version" not in health:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from runlake.cli import demo, doctor, foreground, rollup, runs, up
+from runlake.cli import demo, doctor, foreground, import_sqlite, rollup, runs, tail, up
 from runlake.cli.failure import FAILED, USAGE, CommandFailed
 from runlake.errors import RunLakeError, SettingsError
 
@@ -18,6 +18,7 @@ first steps:
   runlake up                 start RunLake here (Ctrl-C stops it)
   runlake demo               in a second terminal: record real work
   runlake runs               what was recorded, newest first
+  runlake tail               what happens now
   runlake rollup --by agent_name --bucket day --since 7d
   runlake doctor             what is wrong, and how to fix it
 
@@ -60,6 +61,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"runlake {version('runlake')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (up, foreground, demo, runs, rollup, doctor):
+    for module in (up, foreground, demo, runs, tail, rollup, import_sqlite, doctor):
         module.add_to(commands)
     return parser

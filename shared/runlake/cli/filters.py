@@ -6,29 +6,7 @@ import argparse
 from datetime import UTC, datetime
 
 from runlake.cli.moments import moment, rfc3339
-
-DIMENSIONS = (
-    "agent_name",
-    "job_type",
-    "status",
-    "product",
-    "product_family",
-    "platform",
-    "website",
-    "subdomain",
-    "website_section",
-    "environment",
-    "host",
-    "trigger_type",
-    "parent_run_id",
-    "git_repo",
-    "git_branch",
-    "commit_hash",
-    "model",
-    "provider",
-    "insight_id",
-)
-"""What runs can be filtered by, as the API names it."""
+from runlake.fields import DIMENSIONS
 
 
 def add_filters(parser: argparse.ArgumentParser) -> None:

@@ -44,7 +44,7 @@ def print_table(
     for name, is_right in zip(columns, right, strict=True):
         table.add_column(name, justify="right" if is_right else "left", overflow="fold", no_wrap=name != fold)
     for row in texts:
-        table.add_row(*(Text(text, style=_STATUS_STYLES.get(text, "")) for text in row))
+        table.add_row(*(Text(text, style=STATUS_STYLES.get(text, "")) for text in row))
     # What does not fit even so goes on in the terminal's next line: a number that is cut in half would mislead.
     needed = width if fold else max(width, _needed(columns, texts))
     console = Console(width=needed, highlight=False)
@@ -85,7 +85,7 @@ def _shortened(text: str, width: int) -> str:
 
 _GAP = 1
 _MIN_CUT = 6
-_STATUS_STYLES = {
+STATUS_STYLES = {
     "success": "green",
     "failure": "red",
     "partial": "yellow",

@@ -7,9 +7,10 @@ from typing import Any
 
 from runlake import settings as settings_module
 from runlake.cli.api import Api
-from runlake.cli.filters import DIMENSIONS, add_filters, filter_params
+from runlake.cli.filters import add_filters, filter_params
 from runlake.cli.output import for_people, print_json, print_table, span
 from runlake.cli.subcommands import Subcommands
+from runlake.fields import DIMENSIONS
 
 _BUCKETS = {"minute": 16, "hour": 13, "day": 10, "week": 10, "month": 7}
 """Each bucket, and how much of its start people need to see."""
@@ -44,7 +45,8 @@ def add_to(commands: Subcommands) -> None:
 
 def rollup(arguments: argparse.Namespace) -> int:
     """Print one rollup."""
-    api = Api(settings_module.from_arguments(arguments).http)
+    settings = settings_module.from_arguments(arguments)
+    api = Api(settings.http, settings.token)
     params: list[tuple[str, object]] = [
         ("group_by", arguments.by),
         ("bucket", arguments.bucket),

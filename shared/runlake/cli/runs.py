@@ -10,8 +10,10 @@ from typing import Any
 from runlake import settings as settings_module
 from runlake.cli.api import Api, in_path
 from runlake.cli.filters import add_filters, filter_params
+from runlake.cli.follow import follow
 from runlake.cli.output import cell, clock, for_people, print_json, print_table, span, terminal_width
 from runlake.cli.subcommands import Subcommands
+from runlake.cli.tail import print_told
 
 _EVENT_ROWS = 50
 
@@ -36,12 +38,14 @@ def add_to(commands: Subcommands) -> None:
     # SUPPRESS: what was given before `show` holds.
     show.add_argument("--http", metavar="VALUE", default=argparse.SUPPRESS, help="see RUNLAKE_HTTP")
     show.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
+    show.add_argument("--follow", action="store_true", help="go on with its events as they happen, until Ctrl-C")
     show.set_defaults(run=show_run)
 
 
 def list_runs(arguments: argparse.Namespace) -> int:
     """Print one page of runs."""
-    api = Api(settings_module.from_arguments(arguments).http)
+    settings = settings_module.from_arguments(arguments)
+    api = Api(settings.http, settings.token)
     params = [("limit", arguments.limit), ("offset", arguments.offset), *filter_params(arguments)]
     page = api.get("/api/v1/runs", params)
     if not for_people(arguments.json):
@@ -69,9 +73,15 @@ _COLUMNS: dict[str, Callable[[dict[str, Any], str], object]] = {
 
 def show_run(arguments: argparse.Namespace) -> int:
     """Print one run: its fields that are set, and its events."""
-    api = Api(settings_module.from_arguments(arguments).http)
+    settings = settings_module.from_arguments(arguments)
+    address = settings.http
+    api = Api(address, settings.token)
     path = f"/api/v1/runs/{in_path(arguments.run_id)}"
     run = api.get(path)
+    if arguments.follow:
+        told = follow(address, f"/api/v1/runs/{run['event_id']}/events", since="")
+        print_told(told, people=for_people(arguments.json))
+        return 0
     # By its own key, so that both answers are of the same run even if another run takes its name in between.
     events = api.get(f"/api/v1/runs/{run['event_id']}/events")
     if not for_people(arguments.json):

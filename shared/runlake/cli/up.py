@@ -50,7 +50,7 @@ def up(arguments: argparse.Namespace) -> int:
 def _environment(arguments: argparse.Namespace) -> dict[str, str]:
     """The environment of both processes, with the flags of `up` in it: each process has flags for its own settings
     only, and variables for all."""
-    flags = {name: getattr(arguments, name) for name in Settings.__struct_fields__}
+    flags = {name: getattr(arguments, name, None) for name in Settings.__struct_fields__}
     return {**os.environ, **{variable(name): value for name, value in flags.items() if value is not None}}
 
 

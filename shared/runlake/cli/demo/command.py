@@ -12,7 +12,7 @@ from runlake import settings as settings_module
 from runlake.cli.api import Api, NotReady, Unreachable
 from runlake.cli.demo.fleet import run_fleet
 from runlake.cli.demo.plan import plan
-from runlake.cli.demo.recording import join_recordings, read_recording
+from runlake.cli.demo.recording import check_writable, join_recordings, read_recording
 from runlake.cli.demo.replay import replay
 from runlake.cli.demo.summary import compare, print_summary
 from runlake.cli.failure import USAGE, CommandFailed
@@ -77,7 +77,9 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _record_work(arguments: argparse.Namespace, settings: Settings) -> int:
-    api = Api(settings.http)
+    if arguments.record:
+        check_writable(arguments.record)
+    api = Api(settings.http, settings.token)
     _wait_until_up(settings, api, arguments.wait)
     work = plan(
         tree=arguments.tree,

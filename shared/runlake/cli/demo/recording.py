@@ -18,6 +18,14 @@ MAGIC = b"RunLake recording 1\n"
 _LENGTH_BYTES = 4
 
 
+def check_writable(path: Path) -> None:
+    """Make the file, before agents start that would all fail at it. Raises CommandFailed."""
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise CommandFailed(f"{path} cannot be written: {error.strerror}. Choose another file for --record.") from None
+
+
 class RecordingEmitter(Emitter):
     """An emitter that also writes each message to a file, the very bytes that it sends. For one thread."""
 

@@ -1,0 +1,78 @@
+"""What this process counts of itself, as Prometheus reads it. Every process has a registry of its own: no globals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from runlake_query.gateway import Gateway
+from runlake_query.progress import Progress
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_NO_ROUTE = "(none)"
+
+
+class _State(Collector):
+    """Gauges that are read when the page is."""
+
+    def __init__(self, progress: Progress, gateway: Gateway) -> None:
+        self._progress = progress
+        self._gateway = gateway
+
+    def collect(self) -> Iterator[Metric]:
+        progress = self._progress
+        yield _gauge("runlake_query_lag_seconds", "Since the read model held all of the lake", progress.lag_ms() / 1000)
+        yield _gauge("runlake_query_caught_up", "Whether the read model has caught up", progress.state.caught_up)
+        yield _gauge("runlake_query_following", "Whether the last look at the lake went well", progress.state.following)
+        yield _gauge("runlake_query_follower_failures", "Unexpected errors of the follower", progress.state.failures)
+        yield _gauge("runlake_query_ingest_connected", "Whether ingest is connected", self._gateway.connected)
+        applied = GaugeMetricFamily("runlake_query_applied_seq", "Applied position", labels=("worker",))
+        for worker, seq in progress.positions.items():
+            applied.add_metric((str(worker),), seq)
+        yield applied
+
+
+class Metrics:
+    """Counts requests and writes the page."""
+
+    def __init__(self, progress: Progress, gateway: Gateway) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "runlake_http_requests", "Requests answered", ("method", "route", "status"), registry=self._registry
+        )
+        self._seconds = Histogram(
+            "runlake_http_request_seconds",
+            "From the first byte of a request to its answer",
+            ("method", "route"),
+            buckets=_BUCKETS_S,
+            registry=self._registry,
+        )
+        self._registry.register(_State(progress, gateway))
+        self._counters: dict[tuple[str, str, int], Counter] = {}
+        self._timers: dict[tuple[str, str], Histogram] = {}
+
+    def answered(self, method: str, route: str | None, status: int, seconds: float) -> None:
+        """Note a request. `route` is the pattern that it matched: paths are not labels, since they have no bound."""
+        name = route or _NO_ROUTE
+        verb = method if route else "*"
+        counter = self._counters.get((verb, name, status))
+        if counter is None:
+            counter = self._counters[verb, name, status] = self._requests.labels(verb, name, str(status))
+        counter.inc()
+        timer = self._timers.get((verb, name))
+        if timer is None:
+            timer = self._timers[verb, name] = self._seconds.labels(verb, name)
+        timer.observe(seconds)
+
+    def page(self) -> bytes:
+        """The page, as text."""
+        return generate_latest(self._registry)
+
+
+def _gauge(name: str, help_text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, help_text, value=float(value))
