@@ -15,6 +15,7 @@ from runlake_query.bodies import MAX_BODY_BYTES, TooLarge
 from runlake_query.compression import compress
 from runlake_query.cors import Cors
 from runlake_query.metricspage import Metrics
+from runlake_query.positions import format_positions
 from runlake_query.problems import CONTENT_TYPE, Problem
 from runlake_query.progress import Progress
 
@@ -79,6 +80,8 @@ class Edge:
 
     def _problem(self, problem: Problem) -> web.Response:
         headers = problem.headers
-        if problem.status == 503:
+        if problem.status == 503 or problem.positions is not None:
             headers = {**headers, "RunLake-Lag-Ms": str(self._progress.lag_ms())}
+        if problem.positions is not None:
+            headers = {**headers, "RunLake-Position": format_positions(problem.positions)}
         return web.Response(status=problem.status, body=problem.body(), content_type=CONTENT_TYPE, headers=headers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from datetime import datetime
 from uuid import UUID
 
@@ -104,7 +105,8 @@ def _make(folder: Folder, events_since: datetime) -> ReadModel:
 
 
 def _connect(folder: Folder) -> duckdb.DuckDBPyConnection:
-    connection = connect(folder.model)
+    memory_mib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**21  # half of the machine's
+    connection = connect(folder.model, memory_limit=f"{memory_mib}MiB")
     connection.execute("SET GLOBAL TimeZone = 'UTC'")  # for cursors too, whatever the machine's zone
     connection.execute("SET GLOBAL late_materialization_max_rows = 1001")  # find a page first, then read its columns
     # DuckDB plans a prepared statement once, with the statistics that the tables have at that moment: what was empty

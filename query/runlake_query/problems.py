@@ -4,7 +4,8 @@ Problem
 ├── InvalidParameter   400: fix the parameter that it names
 ├── NotFound           404
 ├── NotReady           503: try again after `Retry-After` seconds
-└── TooBusy            503: the same
+├── TooBusy            503: the same
+└── TooSlow            503: ask for less
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
+from uuid import UUID
 
 import msgspec
 
@@ -44,6 +46,8 @@ class Problem(Exception):  # noqa: N818 (the word of RFC 9457)
         self.detail = detail
         self.errors = list(errors)
         self.headers = dict(headers or {})
+        self.positions: Mapping[UUID, int] | None = None
+        """What a read reflected when it found this; None for what was refused before it was read."""
 
     def body(self) -> bytes:
         """The problem as JSON."""
@@ -76,6 +80,16 @@ class NotReady(Problem):
 class TooBusy(NotReady):
     def __init__(self) -> None:
         super().__init__("Too many requests are waiting to be answered; try again in a moment.")
+
+
+class TooSlow(Problem):
+    def __init__(self, deadline_s: float) -> None:
+        super().__init__(
+            503,
+            f"The answer took longer than {deadline_s:g} s, and was given up. Ask for less: a filter, a shorter range,"
+            " fewer measures, a smaller page.",
+            headers={"Retry-After": "10"},
+        )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

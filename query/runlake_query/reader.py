@@ -14,9 +14,10 @@ import duckdb
 from runlake_query.copies import Copies, Copy
 from runlake_query.model import ReadModel, read_lake_positions, read_positions
 from runlake_query.positions import Positions
-from runlake_query.problems import TooBusy
+from runlake_query.problems import Problem, TooBusy, TooSlow
 
 T = TypeVar("T")
+_INTERRUPT_EVERY_S = 0.05
 
 
 class Snapshot:
@@ -59,9 +60,13 @@ class Answer(NamedTuple):
 
 
 class Reader:
-    """Runs reads. At most `threads` at a time, and at most `waiting` more in line: then TooBusy."""
+    """Runs reads. At most `threads` at a time, and at most `waiting` more in line: then TooBusy. One that takes longer
+    than `deadline_s`, or whose client has left, is interrupted."""
 
-    def __init__(self, model: ReadModel, copies: Copies, threads: int = 4, waiting: int = 256) -> None:
+    def __init__(
+        self, model: ReadModel, copies: Copies, threads: int = 4, waiting: int = 256, deadline_s: float = 30.0
+    ) -> None:
+        self._deadline_s = deadline_s
         self._model = model
         self._copies = copies
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="reader")
@@ -70,13 +75,24 @@ class Reader:
         self._running = 0
 
     async def read(self, work: Callable[[Snapshot], T], *, with_lake: bool = False) -> T:
-        """Run `work` on a thread, in a transaction. Raises TooBusy, and what `work` raises."""
+        """Run `work` on a thread, in a transaction. Raises TooBusy, TooSlow, and what `work` raises.
+
+        A Problem that `work` raises is told which positions it was found at.
+        """
         if self._running >= self._limit:
             raise TooBusy
         self._running += 1
-        future = asyncio.get_running_loop().run_in_executor(self._executor, self._read, work, with_lake)
+        task = _Task()
+        future = asyncio.get_running_loop().run_in_executor(self._executor, self._read, task, work, with_lake)
         future.add_done_callback(self._finished)
-        return await future
+        try:
+            return await asyncio.wait_for(asyncio.shield(future), self._deadline_s)
+        except TimeoutError:
+            raise TooSlow(self._deadline_s) from None
+        finally:
+            if not future.done():
+                future.add_done_callback(_forget)
+                _give_up(task, future)
 
     def close(self) -> None:
         """Wait for the reads at work, and end the threads."""
@@ -85,23 +101,80 @@ class Reader:
     def _finished(self, future: asyncio.Future[Any]) -> None:
         self._running -= 1
 
-    def _read(self, work: Callable[[Snapshot], T], with_lake: bool) -> T:
+    def _read(self, task: _Task, work: Callable[[Snapshot], T], with_lake: bool) -> T:
         cursor = self._cursor()
+        with task.at_work(cursor):
+            return self._snapshot(cursor, work, with_lake)
+
+    def _snapshot(self, cursor: duckdb.DuckDBPyConnection, work: Callable[[Snapshot], T], with_lake: bool) -> T:
         if not with_lake:
             with _transaction(cursor) as positions:
-                return work(Snapshot(cursor, positions, None))
+                return _told(work, Snapshot(cursor, positions, None))
         while True:
             with self._copies.borrow() as copy, _transaction(cursor) as positions:
                 # A copy is published before its rows are applied; one borrowed just before that may be behind.
                 confirmed = read_lake_positions(cursor)
                 if all(copy.positions.get(worker, 0) >= seq for worker, seq in confirmed.items()):
-                    return work(Snapshot(cursor, positions, copy))
+                    return _told(work, Snapshot(cursor, positions, copy))
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         cursor: duckdb.DuckDBPyConnection | None = getattr(self._local, "cursor", None)
         if cursor is None:
             cursor = self._local.cursor = self._model.cursor()
         return cursor
+
+
+class _Task:
+    """One read, which may be given up from the event loop while a thread is at it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cursor: duckdb.DuckDBPyConnection | None = None
+        self._given_up = False
+
+    @contextmanager
+    def at_work(self, cursor: duckdb.DuckDBPyConnection) -> Iterator[None]:
+        """Around the work. Raises GivenUp when nobody waits for it any more."""
+        with self._lock:
+            if self._given_up:
+                raise GivenUp
+            self._cursor = cursor
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._cursor = None
+
+    def interrupt(self) -> None:
+        with self._lock:
+            self._given_up = True
+            if self._cursor is not None:
+                self._cursor.interrupt()
+
+
+class GivenUp(Exception):  # noqa: N818 (named by what happened)
+    """Nobody waits for this read any more."""
+
+
+def _give_up(task: _Task, future: asyncio.Future[Any]) -> None:
+    """Interrupt a read until it has ended: one interruption may fall between two of its statements."""
+    if not future.done():
+        task.interrupt()
+        asyncio.get_running_loop().call_later(_INTERRUPT_EVERY_S, _give_up, task, future)
+
+
+def _forget(future: asyncio.Future[Any]) -> None:
+    """Take note of how a read ended that nobody waits for."""
+    if not future.cancelled():
+        future.exception()
+
+
+def _told(work: Callable[[Snapshot], T], snapshot: Snapshot) -> T:
+    try:
+        return work(snapshot)
+    except Problem as problem:
+        problem.positions = snapshot.positions
+        raise
 
 
 @contextmanager

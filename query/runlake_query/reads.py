@@ -11,6 +11,7 @@ from aiohttp import web
 from runlake_query import books, events, rollups, runs
 from runlake_query.answers import JSON, NDJSON, json_answer
 from runlake_query.etag import tagged
+from runlake_query.events import Events
 from runlake_query.freshness import Freshness
 from runlake_query.jsontext import array
 from runlake_query.metadata import MetadataCache, list_metadata, summary
@@ -24,6 +25,7 @@ from runlake_query.reader import Reader, Snapshot
 T = TypeVar("T")
 Work = Callable[[Snapshot], bytes]
 AFTER = ("after",)
+_PAGE = 1_000
 
 
 class Reads:
@@ -57,29 +59,50 @@ class Reads:
         if found.run is None and await self._freshness.before_not_found(found.positions):
             found = await self._points.by_name(run_id)
         if found.run is None:
-            raise NotFound(f"Run not found: {run_id}")
+            missing = NotFound(f"Run not found: {run_id}")
+            missing.positions = found.positions
+            raise missing
         return tagged(request, json_answer(found.run.body, headers=self._reflects(found.positions)))
 
-    async def events(self, request: web.Request) -> web.Response:
+    async def events(self, request: web.Request) -> web.StreamResponse:
         """`GET /api/v1/runs/{run_id}/events`"""
         parameters, run_id = query(request, events.PARAMETERS), request.match_info["run_id"]
-        lines = NDJSON in request.headers.get("Accept", "")
-
-        def work(snapshot: Snapshot, *, with_lake: bool = False) -> tuple[bytes, str | None, Positions]:
-            found = events.list_events(snapshot, run_id, parameters, with_lake=with_lake)
-            text = "".join(f"{item}\n" for item in found.items) if lines else array(found.items)
-            return text.encode(), found.next_cursor, snapshot.positions
-
-        async def read() -> tuple[bytes, str | None, Positions]:
-            try:
-                return await self._reader.read(work)
-            except events.NeedsLake:
-                return await self._reader.read(lambda snapshot: work(snapshot, with_lake=True), with_lake=True)
-
         await self._freshness.before_read(parameters.after())
-        body, next_cursor, positions = await self._again_before_404(read)
-        headers = self._reflects(positions) | ({"RunLake-Next-Cursor": next_cursor} if next_cursor else {})
+        lines = NDJSON in request.headers.get("Accept", "")
+        if lines and not parameters.text("limit") and not parameters.text("cursor"):
+            return await self._all_lines(request, run_id, parameters)
+        found, positions = await self._again_before_404(lambda: self._events(run_id, parameters))
+        headers = self._reflects(positions) | ({"RunLake-Next-Cursor": found.next_cursor} if found.next_cursor else {})
+        body = _lines(found.items) if lines else array(found.items).encode()
         return json_answer(body, headers=headers | {"Content-Type": f"{NDJSON if lines else JSON}; charset=utf-8"})
+
+    async def _all_lines(self, request: web.Request, run_id: str, parameters: Parameters) -> web.StreamResponse:
+        """All events as lines, a page at a time: a run may have more of them than fit in memory."""
+        kind = parameters.text("type")
+
+        def page(cursor: str | None) -> Parameters:
+            asked = {"limit": str(_PAGE), "type": kind, "cursor": cursor}
+            return Parameters([(name, value) for name, value in asked.items() if value], events.PARAMETERS)
+
+        found, positions = await self._again_before_404(lambda: self._events(run_id, page(None)))
+        response = web.StreamResponse(headers=self._reflects(positions) | {"Content-Type": f"{NDJSON}; charset=utf-8"})
+        await response.prepare(request)
+        while found.items:
+            await response.write(_lines(found.items))
+            if found.next_cursor is None:
+                break
+            found, _ = await self._events(run_id, page(found.next_cursor))
+        await response.write_eof()
+        return response
+
+    async def _events(self, run_id: str, parameters: Parameters) -> tuple[Events, Positions]:
+        def work(snapshot: Snapshot, *, with_lake: bool = False) -> tuple[Events, Positions]:
+            return events.list_events(snapshot, run_id, parameters, with_lake=with_lake), snapshot.positions
+
+        try:
+            return await self._reader.read(work)
+        except events.NeedsLake:
+            return await self._reader.read(lambda snapshot: work(snapshot, with_lake=True), with_lake=True)
 
     async def rollups(self, request: web.Request) -> web.Response:
         """`GET /api/v1/rollups`"""
@@ -135,6 +158,10 @@ class Reads:
 
     def _reflects(self, positions: Positions) -> dict[str, str]:
         return {"RunLake-Position": format_positions(positions), "RunLake-Lag-Ms": str(self._progress.lag_ms())}
+
+
+def _lines(items: list[str]) -> bytes:
+    return "".join(f"{item}\n" for item in items).encode()
 
 
 def query(request: web.Request, known: Iterable[str] = (), repeatable: Iterable[str] = ()) -> Parameters:

@@ -119,3 +119,21 @@ def test_the_fleet_has_the_events_that_were_counted(api: Api, fleet: Any) -> Non
     runs = api.ok("/api/v1/runs", limit=1000)["runs"]
     for run in runs[:60]:
         assert len(api.ok(f"/api/v1/runs/{run['event_id']}/events")) == fleet.events[run["event_id"]]
+
+
+def test_lines_come_a_page_at_a_time_and_are_all_of_them(lake: LakeWriter, start: Start) -> None:
+    worker = Worker()
+    run = worker.start("r")
+    expected = [worker.event("r", run, at(number / 1000), type=f"t{number % 2}") for number in range(2_500)]
+    lake.flush(worker)
+    _, api = start(RECENT, "36500")
+
+    def lines(**parameters: Any) -> list[str]:
+        reply = api.get("/api/v1/runs/r/events", {"Accept": "application/x-ndjson"}, **parameters)
+        assert reply.status == 200
+        assert reply.headers["runlake-position"].endswith(":2501")
+        return [json.loads(line)["event_id"] for line in reply.text.splitlines()]
+
+    assert lines() == [str(key) for key in expected]
+    assert lines(type="t1") == [str(key) for key in expected[1::2]]
+    assert lines(limit=3) == [str(key) for key in expected[:3]]
