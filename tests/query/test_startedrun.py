@@ -54,7 +54,7 @@ def folded(database: duckdb.DuckDBPyConnection, message: RunStarted) -> Any:
             case "TIMESTAMPTZ":
                 value = value.isoformat()
             case "JSON":
-                value = json.dumps(value)
+                value = msgspec.json.encode(value).decode()  # as the journal writes it
             case "DECIMAL(18,9)":
                 value = str(value)
         values[field.name] = value
