@@ -37,8 +37,8 @@ REPEATABLE = DIMENSIONS
 EVENT_STREAM = "text/event-stream"
 LAST_EVENT_ID = "Last-Event-ID"
 _HEARTBEAT_S = 10.0
-_PATIENCE_S = 10.0
-"""How long a slow client may take to read why it is dropped."""
+_PATIENCE_S = 30.0
+"""How long a slow client may take to read why it is dropped; then the connection is cut without a word."""
 
 
 class Streams:

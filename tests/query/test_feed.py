@@ -54,12 +54,11 @@ def test_what_is_acknowledged_is_visible_before_the_lake_has_it(site: Site, star
 
 
 def test_after_either_side_was_killed_the_feed_goes_on_by_itself(site: Site, start: Start) -> None:
-    ingest = site.ingest(*NEVER)
-    process, api = start()
-    process.wait_for("feed_heard")
-    with Producer(site.ingest_endpoint) as producer:
+    with site.ingest(*NEVER) as ingest, Producer(site.ingest_endpoint) as producer:
+        process, api = start()
+        process.wait_for("feed_heard")
         fed(api, producer, "one")
-    ingest.kill()
+        ingest.kill()
     process.wait_for("feed_silent")
     ingest = site.ingest(*NEVER)
     wait_until(lambda: len([line for line in process.log if line["event"] == "feed_heard"]) == 2, "it is heard again")

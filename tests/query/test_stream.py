@@ -167,12 +167,12 @@ def test_who_does_not_read_is_dropped_with_the_reason_and_nobody_else_suffers(
     _, api = served
     with Stream(api.url, paused=True) as slow, Stream(api.url) as quick:
         quick.wait("position")
-        for number in range(400):
-            producer.deliver([event(number, text="x" * 50_000)])
-        assert [told.data["payload"]["number"] for told in quick.wait("event", 400)] == list(range(400))
+        for number in range(260):
+            producer.deliver([event(number, text="x" * 60_000)])
+        assert [told.data["payload"]["number"] for told in quick.wait("event", 260)] == list(range(260))
         slow.resume()
         assert "too slow" in slow.wait("dropped")[0].data["reason"]
-        assert len(slow.of("event")) < 400
+        assert len(slow.of("event")) < 260
         assert api.get("/health").status == 200
 
 
