@@ -19,6 +19,7 @@ from runlake.fields import CHANGE_FIELDS
 from runlake.ids import Uuid7Source
 from runlake.lake import attach, duck, schema
 from runlake.lake.durability import ParquetSync, sync_folder
+from runlake.lake.lines import LINE_COLUMNS, columns_literal
 from runlake.logs import Log
 from runlake.sqlfile import load_queries
 from runlake.wire import MAX_FRAME_BYTES
@@ -32,34 +33,7 @@ _REFUSED = (duckdb.DataError, duckdb.InvalidInputException)
 """What DuckDB raises for what is in a line; for a lack of memory or a disk that fails it raises others."""
 _TABLES = ("run_changes", "events", "deliveries", "quarantine")
 
-_LINE_COLUMNS: dict[str, str] = {
-    "kind": "VARCHAR",
-    "seq": "BIGINT",
-    "received_at": "TIMESTAMPTZ",
-    "producer": "VARCHAR",
-    "event_id": "UUID",
-    "run_event_id": "UUID",
-    "ts": "TIMESTAMPTZ",
-    **{field.name: field.sql_type for field in CHANGE_FIELDS},
-    "type": "VARCHAR",
-    "payload": "JSON",
-    "parent_span_id": "VARCHAR",
-    "prev_hash": "VARCHAR",
-    "event_hash": "VARCHAR",
-    "batch": "BIGINT",
-    "number": "BIGINT",
-    "messages": "BIGINT",
-    "field": "VARCHAR",
-    "reason": "VARCHAR",
-    "raw": "VARCHAR",
-    "first_seq": "BIGINT",
-    "first_number": "BIGINT",
-    "received": "BIGINT",
-    "accepted": "BIGINT",
-    "duplicate": "BIGINT",
-    "rejected": "BIGINT",
-}
-_COLUMNS_LITERAL = "{" + ", ".join(f"{name}: {duck.quote(kind)}" for name, kind in _LINE_COLUMNS.items()) + "}"
+_COLUMNS_LITERAL = columns_literal(LINE_COLUMNS)
 _CHANGE_COLUMNS = ", ".join(field.name for field in CHANGE_FIELDS)
 
 

@@ -19,6 +19,7 @@ import duckdb
 
 from runlake.fields import CHANGE_FIELDS
 from runlake.lake.duck import quote
+from runlake.lake.lines import LINE_COLUMNS, columns_literal
 from runlake.lake.schema import changes_query, fold_query, present_query
 from runlake.sqlfile import load_queries
 from runlake_query.positions import Positions
@@ -30,30 +31,11 @@ _FOLD = _SQL["fold_changes"].format(
 _MERGE = _SQL["merge_runs"].format(present=present_query("folded"))
 _MERGE_RANGES = _SQL["merge_ranges"].format(islands=_SQL["islands"].format(ranges=_SQL["new_ranges"]))
 
-_LINE_COLUMNS: dict[str, str] = {
-    "kind": "VARCHAR",
-    "seq": "BIGINT",
-    "received_at": "TIMESTAMPTZ",
-    "producer": "VARCHAR",
-    "event_id": "UUID",
-    "run_event_id": "UUID",
-    "ts": "TIMESTAMPTZ",
-    **{field.name: field.sql_type for field in CHANGE_FIELDS},
-    "type": "VARCHAR",
-    "payload": "JSON",
-    "parent_span_id": "VARCHAR",
-    "first_seq": "BIGINT",
-    "first_number": "BIGINT",
-    "received": "BIGINT",
-    "accepted": "BIGINT",
-    "duplicate": "BIGINT",
-    "rejected": "BIGINT",
-}
+_UNREAD = frozenset(("prev_hash", "event_hash", "batch", "number", "messages", "field", "reason", "raw"))
+_LINE_COLUMNS = {name: kind for name, kind in LINE_COLUMNS.items() if name not in _UNREAD}
 """What of the journal's lines the read model needs."""
 _CHANGE_COLUMNS = ", ".join(field.name for field in CHANGE_FIELDS)
-_READ_LINES = _SQL["read_lines"].replace(
-    "{columns}", "{" + ", ".join(f"{name}: {quote(kind)}" for name, kind in _LINE_COLUMNS.items()) + "}"
-)
+_READ_LINES = _SQL["read_lines"].replace("{columns}", columns_literal(_LINE_COLUMNS))
 _BENCH = _SQL["bench"].format(
     line_columns=", ".join(f"{name} {kind}" for name, kind in _LINE_COLUMNS.items()),
     run_columns=", ".join(f"{field.name} {field.sql_type}" for field in CHANGE_FIELDS),
