@@ -61,7 +61,7 @@ class Answer(NamedTuple):
 
 class Reader:
     """Runs reads. At most `threads` at a time, and at most `waiting` more in line: then TooBusy. One that takes longer
-    than `deadline_s`, or whose client has left, is interrupted."""
+    than `deadline_s`, or that nobody awaits any more, is interrupted."""
 
     def __init__(
         self, model: ReadModel, copies: Copies, threads: int = 4, waiting: int = 256, deadline_s: float = 30.0

@@ -46,7 +46,7 @@ async def test_a_read_beyond_its_deadline_is_given_up_and_its_thread_is_free(rea
     assert await reader.read(quick) == 42
 
 
-async def test_a_read_whose_client_has_left_is_given_up_and_so_are_those_in_line(reader: Reader) -> None:
+async def test_a_read_that_nobody_awaits_any_more_is_given_up_and_so_are_those_in_line(reader: Reader) -> None:
     reading = [asyncio.ensure_future(reader.read(endless)) for _ in range(3)]
     await asyncio.sleep(0)
     for each in reading:
