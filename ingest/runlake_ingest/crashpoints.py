@@ -22,6 +22,11 @@ NAMES = (
     "flush.before_commit",
     "flush.after_commit",
     "flush.after_remove",
+    *(
+        f"maintain.{step}.{place}"
+        for step in ("inline", "merge", "expire", "remove", "orphans")
+        for place in ("before_commit", "after_commit")
+    ),
 )
 
 

@@ -1,4 +1,6 @@
-"""The thread that brings sealed segments to the lake, in order, and then removes them."""
+"""The thread that brings sealed segments to the lake, in order, and then removes them.
+
+Between two of them it looks after the lake (`maintenance.py`)."""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from runlake.logs import Log
 from runlake_ingest.crashpoints import CrashPoints
 from runlake_ingest.journal import Segment
 from runlake_ingest.lakewriter import LakeWriter
+from runlake_ingest.maintenance import Maintenance
 
 _FIRST_RETRY_SECONDS = 0.1
 _LAST_RETRY_SECONDS = 5.0
@@ -47,8 +50,10 @@ class FlusherThread:
         on_flushed: Callable[[Segment, float], None],
         on_failure: Callable[[BaseException], None],
         log: Log,
+        maintenance: Maintenance,
     ) -> None:
         self._lake = lake
+        self._maintenance = maintenance
         self._crash = crash
         self._on_flushed, self._on_failure = on_flushed, on_failure
         self._log = log
@@ -66,15 +71,25 @@ class FlusherThread:
         """End after the segment at hand; what is left stays in the journal."""
         self._stopping.set()
         self._work.put(None)
+        self._maintenance.interrupt()
         self._thread.join(timeout)
 
     def _run(self) -> None:
         try:
-            while (segment := self._work.get()) is not None:
+            while True:
+                try:
+                    segment = self._work.get(timeout=self._maintenance.due_in_s())
+                except queue.Empty:
+                    self._maintenance.work()
+                    continue
+                if segment is None:
+                    return
                 begun = time.monotonic()
                 if not self._flush(segment):
                     return
                 self._on_flushed(segment, time.monotonic() - begun)
+                if self._maintenance.due_in_s() == 0:
+                    self._maintenance.work()
         except BaseException as error:  # noqa: BLE001 (whatever it is, the receiver must know)
             self._on_failure(error)
 

@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from runlake.errors import SettingsError
 from runlake.settings import host_and_port, variable
 from runlake_ingest.counters import Counters, Gauges
+from runlake_ingest.maintenance import Upkeep
 
 _FLUSH_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _TIMEOUT_S = 10.0
@@ -45,6 +46,24 @@ _GAUGES = {
     "waiting_batches": "Batches that wait for a look-up in the lake",
     "window_ids": "Ids that dedupe holds in memory",
 }
+_UPKEEP_COUNTERS = {
+    "cycles": "Cycles of maintenance that have ended",
+    "failures": "Steps of maintenance that failed, and left the lake as it was",
+    "flushes_moved": "Rows of `flushes` that went from the catalog to a file",
+    "merged_files": "Files that became part of a larger one",
+    "expired_snapshots": "Snapshots forgotten",
+    "removed_files": "Replaced files deleted",
+    "removed_orphans": "Files of transactions that were never committed, deleted",
+}
+_UPKEEP_GAUGES = {
+    "failing": "1 when a step of the last cycle failed, else 0; the log has the reason",
+    "last_cycle_seconds": "How much work the last cycle was",
+    "lake_files": "Live Parquet files when maintenance last looked",
+    "lake_bytes": "Their bytes",
+    "replaced_files": "Files that were replaced and wait to be removed",
+    "snapshots": "Snapshots that can be read",
+    "catalog_bytes": "Bytes of the catalog",
+}
 
 
 class MetricsPage(Collector):
@@ -53,6 +72,7 @@ class MetricsPage(Collector):
     def __init__(self, address: str) -> None:
         self._counters: Callable[[], Counters] = Counters
         self._gauges: Callable[[], Gauges] = Gauges
+        self._upkeep: Callable[[], Upkeep] = Upkeep
         self._registry = CollectorRegistry()
         self._flushes = Histogram(
             "runlake_ingest_flush_seconds", "How long a flush to the lake took", buckets=_FLUSH_BUCKETS_S,
@@ -72,9 +92,14 @@ class MetricsPage(Collector):
         """host:port as bound, which tells the port when 0 was asked for."""
         self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
 
-    def start(self, counters: Callable[[], Counters], gauges: Callable[[], Gauges]) -> None:
+    def start(
+        self,
+        counters: Callable[[], Counters],
+        gauges: Callable[[], Gauges],
+        upkeep: Callable[[], Upkeep],
+    ) -> None:
         """Serve what these tell; they are called on threads of the page."""
-        self._counters, self._gauges = counters, gauges
+        self._counters, self._gauges, self._upkeep = counters, gauges, upkeep
         self._thread.start()
 
     def flushed(self, seconds: float) -> None:
@@ -94,6 +119,11 @@ class MetricsPage(Collector):
             yield CounterMetricFamily(f"runlake_ingest_{name}", text, value=getattr(counters, name))
         for name, text in _GAUGES.items():
             yield GaugeMetricFamily(f"runlake_ingest_{name}", text, value=getattr(gauges, name))
+        upkeep = self._upkeep()
+        for name, text in _UPKEEP_COUNTERS.items():
+            yield CounterMetricFamily(f"runlake_ingest_maintenance_{name}", text, value=getattr(upkeep, name))
+        for name, text in _UPKEEP_GAUGES.items():
+            yield GaugeMetricFamily(f"runlake_ingest_maintenance_{name}", text, value=getattr(upkeep, name))
 
     def _page(self) -> bytes:
         return generate_latest(self._registry)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from runlake.lake.newfiles import new_files
+
 
 def sync_folder(folder: Path) -> None:
     """Make the entries of a folder durable: files created in it, renamed into it, removed from it."""
@@ -35,39 +37,33 @@ def sync_file(path: Path) -> None:
 class ParquetSync:
     """Makes the Parquet files that DuckLake writes durable: DuckDB fsyncs the SQLite catalog, and not these.
 
-    Call the object before each COMMIT. It fsyncs what it has not seen before under `storage`, and the folders that hold
-    it. Files that were there before it was made belong to earlier transactions, and are left alone.
+    Call the object before each COMMIT. It fsyncs what has appeared under `storage` since the last time, and the folders
+    that hold it. Files that were there before it was made belong to earlier transactions, and are left alone.
     """
 
     def __init__(self, storage: Path) -> None:
         self._storage = storage
-        self._known: set[str] = set(self._scan())
+        self._new = new_files(storage)
+        self._waiting: set[str] = set()
 
     def __call__(self) -> int:
-        """Fsync the new files and their folders; returns how many files. Raises OSError."""
-        present = set(self._scan())
-        new = present - self._known
+        """Fsync the new files and their folders; returns how many files. Raises OSError, and tries them again then."""
+        self._waiting |= self._new.take()
         folders: set[Path] = set()
-        for name in new:
+        synced = 0
+        for name in self._waiting:
             path = Path(name)
-            sync_file(path)
+            try:
+                sync_file(path)
+            except FileNotFoundError:  # of a transaction that was rolled back
+                continue
+            synced += 1
             folders.update(parent for parent in path.parents if parent.is_relative_to(self._storage))
         for folder in folders:
             sync_folder(folder)
-        self._known = present
-        return len(new)
+        self._waiting.clear()
+        return synced
 
-    def _scan(self) -> list[str]:
-        found: list[str] = []
-        folders = [str(self._storage)]
-        while folders:
-            try:
-                with os.scandir(folders.pop()) as entries:
-                    for entry in entries:
-                        if entry.is_dir(follow_symlinks=False):
-                            folders.append(entry.path)
-                        else:
-                            found.append(entry.path)
-            except FileNotFoundError:
-                continue
-        return found
+    def close(self) -> None:
+        """Stop looking for files. Idempotent."""
+        self._new.close()

@@ -22,7 +22,7 @@ FROM {changes}
 
 -- name: fold
 -- One row per run: its fields as last set. `{ranked}` is the query `changes`, or anything with its columns.
--- A row without `created_at` is of a run whose start has not come.
+-- A row without `created_at` is of a run whose start has not come. `{more}` is what else is folded.
 SELECT
     run_event_id AS event_id,
     arg_max(run_id, rank) AS run_id,
@@ -89,7 +89,7 @@ SELECT
     max(updated_at) AS updated_at,
     arg_max(created_seq, rank) AS created_seq,
     max(seq) AS seq,
-    any_value(worker) AS worker
+    any_value(worker) AS worker{more}
 FROM ({ranked})
 GROUP BY run_event_id
 
@@ -116,8 +116,7 @@ SELECT
     status,
     start_time,
     end_time,
-    coalesce(duration_ms, CASE WHEN end_time >= start_time THEN (epoch_us(end_time) - epoch_us(start_time)) // 1000 END)
-        AS duration_ms,
+    {duration_ms} AS duration_ms,
     heartbeat_until,
     items_discovered,
     items_succeeded,
@@ -149,7 +148,17 @@ SELECT
     context_json,
     created_at,
     updated_at,
-    CASE WHEN cost_usd IS NOT NULL THEN 'reported' END AS cost_source,
-    NULL::VARCHAR AS cost_table_version
+    {cost_source} AS cost_source,
+    {cost_table_version} AS cost_table_version
 FROM {folded}
 WHERE created_at IS NOT NULL
+
+-- name: duration_ms
+-- Where nobody set it, it is computed from the two times.
+coalesce(duration_ms, CASE WHEN end_time >= start_time THEN (epoch_us(end_time) - epoch_us(start_time)) // 1000 END)
+
+-- name: cost_source
+CASE WHEN cost_usd IS NOT NULL THEN 'reported' END
+
+-- name: cost_table_version
+NULL::VARCHAR

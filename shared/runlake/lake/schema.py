@@ -19,9 +19,9 @@ from runlake.sqlfile import load_queries
 _FOLD = load_queries("runlake.lake", "fold.sql")
 
 
-def fold_query(ranked: str) -> str:
-    """SQL that folds the rows of the query `ranked` into one row per run: see `fold.sql`."""
-    return _FOLD["fold"].format(ranked=ranked)
+def fold_query(ranked: str, more: str = "") -> str:
+    """SQL that folds the rows of the query `ranked` into one row per run (`fold.sql`). `more`: further aggregates."""
+    return _FOLD["fold"].format(ranked=ranked, more=more)
 
 
 def changes_query(changes: str) -> str:
@@ -31,7 +31,12 @@ def changes_query(changes: str) -> str:
 
 def present_query(folded: str) -> str:
     """SQL for the run fields as they are shown, from folded rows (a table or a parenthesised query)."""
-    return _FOLD["present"].format(folded=folded)
+    return _FOLD["present"].format(folded=folded, **shown_expressions())
+
+
+def shown_expressions() -> dict[str, str]:
+    """For each run field that is computed after the fold, SQL on the columns of a folded row."""
+    return {name: _FOLD[name] for name in ("duration_ms", "cost_source", "cost_table_version")}
 
 
 def runs_view_query() -> str:

@@ -1,0 +1,175 @@
+"""`runlake maintain`: does by hand what the worker does between its flushes, while none runs; or says what is due."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import importlib.util
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runlake import settings as settings_module
+from runlake.cli.failure import CommandFailed
+from runlake.cli.output import print_json
+from runlake.cli.subcommands import Subcommands
+from runlake.errors import LakeError
+from runlake.settings import Settings
+
+if TYPE_CHECKING:
+    from runlake.lake.maintenance import Done, Limits, Step, Survey
+
+_SAID = {
+    "inline": "rows of flushes moved from the catalog to a file",
+    "merge": "small files of {table} merged",
+    "expire": "old snapshots forgotten",
+    "remove": "replaced files deleted",
+    "orphans": "files that were never committed deleted",
+}
+_DUE = {name: text.replace(" moved", " to move").replace(" merged", " to merge").replace(" forgotten", " to forget")
+        .replace(" deleted", " to delete") for name, text in _SAID.items()}  # fmt: skip
+
+
+def add_to(commands: Subcommands) -> None:
+    parser = commands.add_parser(
+        "maintain",
+        help="merge small files of the lake and remove replaced ones",
+        description="Merge the lake's small files and remove what was replaced. The running worker does this by itself;"
+        " by hand it is done while no worker runs. Exit status 0 when it is done, else 1.",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only say what is due; works while the worker runs")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    settings_module.add_flags(
+        parser, "data", "catalog", "storage", "maintenance_keep_s", "maintenance_merge_mb", "metrics"
+    )
+    parser.set_defaults(run=maintain)
+
+
+def maintain(arguments: argparse.Namespace) -> int:
+    """Do what is due, or say it. Raises CommandFailed, LakeError."""
+    settings = settings_module.from_arguments(arguments)
+    if importlib.util.find_spec("duckdb") is None:
+        raise CommandFailed("duckdb is not installed here; install the servers with `pip install 'runlake[server]'`.")
+    if not settings.catalog_path.is_file():
+        raise CommandFailed(f"there is no lake at {settings.catalog_path} yet: the ingest worker makes it.")
+    from runlake.lake.maintenance import Limits  # noqa: PLC0415 (an extra)
+
+    limits = Limits(settings.maintenance_keep_s, settings.maintenance_merge_mb * 1024 * 1024)
+    if arguments.dry_run:
+        found, due, orphans = _due(settings, limits)
+        lines = [_DUE[step.name].format(table=step.table) for step in due]
+        counts = [step.count for step in due]
+        if orphans:
+            lines.append(_DUE["orphans"])
+            counts.append(orphans)
+    else:
+        with _alone(settings):
+            found, done = _do(settings, limits)
+        lines = [_SAID[each.step.name].format(table=each.step.table) for each in done]
+        counts = [each.count for each in done]
+    if arguments.json:
+        steps = [{"count": count, "what": line} for count, line in zip(counts, lines, strict=True)]
+        lake = {"files": len(found.files), "bytes": found.bytes, "snapshots": found.snapshots}
+        print_json({"dry_run": arguments.dry_run, "steps": steps, "lake": lake})
+        return 0
+    for count, line in zip(counts, lines, strict=True):
+        print(f"{count:>9,} {line}")
+    if not lines:
+        print("Nothing is due.")
+    print(f"The lake has {len(found.files):,} live files, {found.bytes:,} bytes, and {found.snapshots:,} snapshots.")
+    return 0
+
+
+def _due(settings: Settings, limits: Limits) -> tuple[Survey, list[Step], int]:
+    """What is due, from a copy of the catalog, which a running worker does not notice."""
+    import duckdb  # noqa: PLC0415
+
+    from runlake.lake.attach import CATALOG, CatalogWatch, attach_copy  # noqa: PLC0415
+    from runlake.lake.duck import connect  # noqa: PLC0415
+    from runlake.lake.maintenance import old_orphans, plan, survey  # noqa: PLC0415
+    from runlake.lake.schema import check_version  # noqa: PLC0415
+
+    watch = CatalogWatch(settings.catalog_path)
+    try:
+        with tempfile.TemporaryDirectory(prefix="runlake-maintain-") as folder, connect() as connection:
+            copy = Path(folder) / "catalog.sqlite"
+            watch.copy_to(copy)
+            attach_copy(connection, copy)
+            check_version(connection, CATALOG)
+            found = survey(connection, limits, datetime.now(UTC))
+            orphans = old_orphans(connection, Path(settings.storage), limits, datetime.now(UTC))
+            return found, plan(found, limits), len(orphans)
+    except duckdb.Error as error:
+        raise CommandFailed(f"the lake at {settings.catalog_path} cannot be read: {error}") from None
+    finally:
+        watch.close()
+
+
+def _do(settings: Settings, limits: Limits) -> tuple[Survey, list[Done]]:
+    """Do all that is due. The caller has the worker's lock."""
+    import duckdb  # noqa: PLC0415
+
+    from runlake.lake.attach import CATALOG, attach_for_writing  # noqa: PLC0415
+    from runlake.lake.duck import connect  # noqa: PLC0415
+    from runlake.lake.durability import ParquetSync  # noqa: PLC0415
+    from runlake.lake.maintenance import Maintainer, Step, sort_by_time  # noqa: PLC0415
+    from runlake.lake.schema import check_version, latest_version  # noqa: PLC0415
+
+    storage = Path(settings.storage)
+    try:
+        with connect() as connection, closing(ParquetSync(storage)) as sync:
+            attach_for_writing(connection, settings.catalog_path, settings.storage)
+            version = check_version(connection, CATALOG)
+            if version != latest_version():
+                raise LakeError(
+                    f"The lake has schema version {version}; start the ingest worker once: it brings the lake to"
+                    f" version {latest_version()}."
+                )
+            sort_by_time(connection)
+            maintainer = Maintainer(connection, storage, limits, sync)
+            done = [maintainer.run(Step("orphans", 0))]
+            progress = True
+            while progress:
+                some = [maintainer.run(step) for step in maintainer.plan()[1]]
+                progress = any(each.count for each in some)
+                done += some
+            return maintainer.survey(), _summed(done)
+    except duckdb.Error as error:
+        raise CommandFailed(f"the lake at {settings.catalog_path} cannot be maintained: {error}") from None
+
+
+def _summed(done: list[Done]) -> list[Done]:
+    """One for each kind of step that did something."""
+    from msgspec.structs import replace  # noqa: PLC0415
+
+    summed: dict[tuple[str, str], Done] = {}
+    for each in done:
+        if each.count:
+            key = (each.step.name, each.step.table)
+            before = summed.get(key)
+            summed[key] = each if before is None else replace(before, count=before.count + each.count)
+    return list(summed.values())
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """Hold the lock that a worker holds while it runs. Raises CommandFailed when one does."""
+    settings.ingest_folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(settings.ingest_folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            owner = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            raise CommandFailed(
+                f"the ingest worker (process {owner}) uses {settings.data}, and looks after the lake by itself; its"
+                f" page http://{settings.metrics}/metrics says what it has done. `--dry-run` says what is due; to do it"
+                " by hand, stop the worker first."
+            ) from None
+        yield
+    finally:
+        os.close(lock)

@@ -1,0 +1,135 @@
+"""`runlake verify`: are the lake, its files and the journal whole, and do they say the same? Changes nothing.
+
+It reads a copy of the catalog, and so it may run beside the worker. The journal is read first: what is in neither that
+nor the lake, which is read later, is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from runlake import settings as settings_module
+from runlake.cli.failure import CommandFailed
+from runlake.cli.output import print_json
+from runlake.cli.subcommands import Subcommands
+from runlake.settings import Settings
+
+if TYPE_CHECKING:
+    from runlake.lake.verify import Check
+
+_SHOWN = 20
+
+
+def add_to(commands: Subcommands) -> None:
+    parser = commands.add_parser(
+        "verify",
+        help="check that the lake, its files and the journal are whole",
+        description="Check positions, ids, books, hash chains, Parquet files and journal, and compare the fold of the"
+        " lake with what the HTTP API answers. Changes nothing, and may run beside the worker. Exit status 0 when all"
+        " is right, else 1.",
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    settings_module.add_flags(parser, "data", "catalog", "storage", "http", "ingest", "maintenance_keep_s")
+    parser.set_defaults(run=verify)
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    """Print the report. Returns 1 when something is wrong. Raises CommandFailed, LakeError."""
+    settings = settings_module.from_arguments(arguments)
+    if importlib.util.find_spec("duckdb") is None:
+        raise CommandFailed("duckdb is not installed here; install the servers with `pip install 'runlake[server]'`.")
+    if not settings.catalog_path.is_file():
+        raise CommandFailed(f"there is no lake at {settings.catalog_path} yet: the ingest worker makes it.")
+    checks = []
+    for check in _checks(settings):
+        checks.append(check)
+        if not arguments.json:
+            _print(check)
+    wrong = sum(len(check.wrong) for check in checks)
+    if arguments.json:
+        print_json({"wrong": wrong, "checks": [check._asdict() for check in checks]})
+    else:
+        print("\nAll is right." if not wrong else f"\n{wrong:,} wrong, marked ✗.")
+    return 1 if wrong else 0
+
+
+def _print(check: Check) -> None:
+    print(f"{'✗' if check.wrong else '✓'} {check.name}: {check.looked_at}", flush=True)
+    for mark, texts in (("✗", check.wrong), ("·", check.notes)):
+        for text in texts[:_SHOWN]:
+            print(f"    {mark} {text}")
+        if len(texts) > _SHOWN:
+            print(f"    {mark} and {len(texts) - _SHOWN:,} more")
+
+
+def _checks(settings: Settings) -> Iterator[Check]:
+    import duckdb  # noqa: PLC0415 (an extra)
+
+    from runlake.cli.verify_read_model import check_read_model  # noqa: PLC0415
+    from runlake.lake import verify as lake  # noqa: PLC0415
+    from runlake.lake.attach import CATALOG, CatalogWatch, attach_copy  # noqa: PLC0415
+    from runlake.lake.duck import connect  # noqa: PLC0415
+    from runlake.lake.maintenance import Limits  # noqa: PLC0415
+    from runlake.lake.schema import check_version  # noqa: PLC0415
+
+    journal = _read_journal(settings.ingest_folder / "journal")
+    watch = CatalogWatch(settings.catalog_path)
+    try:
+        with tempfile.TemporaryDirectory(prefix="runlake-verify-") as folder, connect() as connection:
+            copy = Path(folder) / "catalog.sqlite"
+            watch.copy_to(copy)
+            attach_copy(connection, copy)
+            check_version(connection, CATALOG)
+            limits = Limits(settings.maintenance_keep_s, 1)
+            yield _check_journal(journal, lake.flushed(connection))
+            files = lake.check_files(connection, Path(settings.storage), limits, datetime.now(UTC))
+            yield files
+            try:
+                yield from lake.check_rows(connection)
+                yield check_read_model(settings)
+            except duckdb.Error as error:
+                yield lake.Check("rows", "not all could be read", [str(error)], [])
+    except duckdb.Error as error:
+        raise CommandFailed(f"the lake at {settings.catalog_path} cannot be read: {error}") from None
+    finally:
+        watch.close()
+
+
+def _read_journal(folder: Path) -> dict[str, Any]:
+    """What the ingest side says of its journal: a process of its own, for the command imports nothing of it."""
+    if importlib.util.find_spec("runlake_ingest") is None:
+        raise CommandFailed("the ingest side is not installed here; install it with `pip install 'runlake[server]'`.")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "runlake_ingest.checkjournal", str(folder)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise CommandFailed(f"the journal in {folder} cannot be read: {done.stderr.strip().splitlines()[-1]}")
+    return msgspec.json.decode(done.stdout, type=dict[str, Any])
+
+
+def _check_journal(found: dict[str, Any], flushed: dict[str, tuple[int, int]]) -> Check:
+    """The journal in itself, and whether it goes on where the lake ends."""
+    from runlake.lake.verify import Check  # noqa: PLC0415
+
+    wrong = list(found["wrong"])
+    at = {worker: seq for worker, (_, seq) in flushed.items()}
+    waiting = 0
+    for worker, number, first_seq, last_seq in found["segments"]:
+        if number <= flushed.get(worker, (0, 0))[0]:
+            continue  # in the lake already
+        if first_seq > at.get(worker, 0) + 1:
+            wrong.append(f"worker {worker}: positions {at.get(worker, 0) + 1:,} to {first_seq - 1:,} are missing")
+        waiting += last_seq - first_seq + 1
+        at[worker] = last_seq
+    return Check("journal", f"{waiting:,} messages that wait for the lake", wrong, found["notes"])

@@ -1,0 +1,86 @@
+"""Does the read model of a query process equal the fold of the lake? Both at one position of the log.
+
+The fold is the lake's own view `runs`; the read model is what the HTTP API exports. Costs that RunLake computed from a
+price table are in the read model alone, and are left out.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import zmq
+
+from runlake.cli.failure import CommandFailed
+from runlake.cli.worker_client import WorkerSilent, ask_position
+from runlake.client import connect as connect_api
+from runlake.errors import RunLakeError
+from runlake.settings import Settings
+from runlake.wire import FlushRequest, encode_frame
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from runlake.lake.verify import Check
+
+_TRIES = 5
+_WORKER_MS = 2_000
+_FLUSH_MS = 60_000
+
+
+def check_read_model(settings: Settings) -> Check:
+    """Compare what the query process at `settings.http` answers with the lake. Raises duckdb.Error, LakeError."""
+    from runlake.lake.attach import CatalogWatch, attach_copy  # noqa: PLC0415 (an extra)
+    from runlake.lake.duck import connect  # noqa: PLC0415
+    from runlake.lake.verify import Check, flushed, runs_that_differ  # noqa: PLC0415
+
+    watch = CatalogWatch(settings.catalog_path)
+    try:
+        for _ in range(_TRIES):
+            _flush(settings.ingest)
+            with tempfile.TemporaryDirectory(prefix="runlake-verify-") as folder, connect() as connection:
+                export, copy = Path(folder) / "runs.parquet", Path(folder) / "catalog.sqlite"
+                watch.copy_to(copy)
+                attach_copy(connection, copy)
+                wanted = {worker: seq for worker, (_, seq) in flushed(connection).items() if seq}
+                try:
+                    reflected = _download(settings, export, wanted)
+                except (RunLakeError, CommandFailed, OSError) as error:
+                    return Check("read model", f"not compared, for the HTTP API cannot be asked: {error}", [], [])
+                if reflected != wanted:
+                    continue
+                differing = runs_that_differ(connection, export)
+                return Check("read model", f"{_rows(connection, export):,} runs", differing, [])
+    finally:
+        watch.close()
+    return Check("read model", "not compared, for messages keep coming: verify again when it is quieter", [], [])
+
+
+def _flush(endpoint: str) -> None:
+    """Have the worker bring its journal to the lake, where one runs."""
+    try:
+        ask_position(endpoint, _WORKER_MS)
+    except WorkerSilent:
+        return
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.connect(endpoint)
+        socket.send(encode_frame(FlushRequest()))
+        socket.poll(_FLUSH_MS)
+
+
+def _download(settings: Settings, target: Path, after: dict[str, int]) -> dict[str, int]:
+    """Export all runs to a Parquet file, once the read model has followed so far; returns what it reflects."""
+    client = connect_api(f"http://{settings.http}", settings.token or None)
+    asked = {"format": "parquet", "after": ",".join(f"{worker}:{seq}" for worker, seq in after.items()) or None}
+    with client.download("/api/v1/runs", asked) as download, target.open("wb") as file:
+        for piece in download.pieces():
+            file.write(piece)
+        said = (part.rpartition(":") for part in (download.position or "").split(",") if part)
+        return {worker: int(seq) for worker, _, seq in said if int(seq)}
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, export: Path) -> int:
+    row = connection.execute("SELECT count(*) FROM read_parquet(?)", [str(export)]).fetchone()
+    return int(row[0]) if row else 0

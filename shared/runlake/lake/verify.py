@@ -1,0 +1,119 @@
+"""Checks of a lake through a copy of its catalog: do the rows, the files and the catalog say the same?
+
+What the checks prove: every position of every worker is there once; every message was accepted once; the books balance;
+every live Parquet file is there, has its size, can be read to the end, and has its rows; and where events of a run
+carry `event_hash`, each names the one before as its `prev_hash`. How a hash is made is the agents' affair: links are
+checked, and not what they were made from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import duckdb
+
+from runlake.fields import RUN_FIELDS
+from runlake.lake.attach import CATALOG
+from runlake.lake.duck import quote
+from runlake.lake.maintenance import Limits, old_orphans
+from runlake.sqlfile import load_queries
+
+_SQL = load_queries("runlake.lake", "verify.sql")
+_COMPUTED = ("cost_source", "cost_table_version")
+_NAMES = {"lake": CATALOG, "meta": f"__ducklake_metadata_{CATALOG}"}
+
+
+class Check(NamedTuple):
+    """One thing that was looked at: what was found right, and what is wrong. Notes are neither."""
+
+    name: str
+    looked_at: str
+    wrong: list[str]
+    notes: list[str]
+
+
+def flushed(connection: duckdb.DuckDBPyConnection) -> dict[str, tuple[int, int]]:
+    """By worker, the last segment and position that the lake has. Raises duckdb.Error."""
+    rows = connection.execute(_SQL["flushed"].format(**_NAMES)).fetchall()
+    return {worker: (int(segment), int(seq)) for worker, segment, seq in rows}
+
+
+def runs_that_differ(connection: duckdb.DuckDBPyConnection, export: Path) -> list[str]:
+    """What the lake's view `runs` and a Parquet export of the read model say otherwise. Raises duckdb.Error."""
+    columns = [_comparable(field.name, field.sql_type) for field in RUN_FIELDS if field.name not in _COMPUTED]
+    model = [
+        "CASE WHEN cost_source = 'reported' THEN cost_usd END AS cost_usd" if column == "cost_usd" else column
+        for column in columns
+    ]
+    names = {"columns": ", ".join(columns), "model_columns": ", ".join(model), "path": quote(str(export))}
+    said = {("lake",): "is in the lake alone", ("read model",): "is in the read model alone"}
+    return [
+        f"run {event_id} {said.get(tuple(sides), 'differs')}"
+        for event_id, sides in connection.execute(_SQL["differing_runs"].format(**names, **_NAMES)).fetchall()
+    ]
+
+
+def _comparable(name: str, kind: str) -> str:
+    """A column as it is compared: maps as their text without spaces."""
+    if kind == "JSON":
+        return f"json({name})::VARCHAR AS {name}"
+    return name if name == "cost_usd" else f"{name}::{kind} AS {name}"
+
+
+def check_files(connection: duckdb.DuckDBPyConnection, storage: Path, limits: Limits, now: Any) -> Check:
+    """The Parquet files against the catalog. Raises duckdb.Error for the catalog's own faults."""
+    live = connection.execute(_SQL["live_files"].format(**_NAMES)).fetchall()
+    wrong = []
+    size = 0
+    for table, path, relative, size_said, rows in live:
+        size += size_said
+        file = storage / "main" / table / path if relative else Path(path)
+        problem = _problem_of_file(connection, file, size_said, rows)
+        if problem:
+            wrong.append(f"{file}: {problem}")
+    notes = [
+        f"{path}: no transaction has committed it; maintenance removes it"
+        for path in old_orphans(connection, storage, limits, now)
+    ]
+    return Check("files", f"{len(live):,} live files, {size:,} bytes", wrong, notes)
+
+
+def _problem_of_file(connection: duckdb.DuckDBPyConnection, file: Path, size: int, rows: int) -> str:
+    """What is wrong with a file; "" when nothing is."""
+    try:
+        found = file.stat().st_size
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    if found != size:
+        return f"it has {found:,} bytes; the catalog says {size:,}"
+    try:
+        row = connection.execute(_SQL["read_file"].format(path=quote(str(file)))).fetchone()
+    except duckdb.Error as error:
+        return f"it cannot be read: {error}"
+    read = row[0] if row else 0
+    return "" if read == rows else f"it has {read:,} rows; the catalog says {rows:,}"
+
+
+def check_rows(connection: duckdb.DuckDBPyConnection) -> Iterator[Check]:
+    """The rows against each other. Raises duckdb.Error when they cannot be read: `check_files` says why."""
+
+    def rows(name: str) -> Sequence[tuple[Any, ...]]:
+        return connection.execute(_SQL[name].format(**_NAMES)).fetchall()
+
+    messages = f"{rows('messages')[0][0]:,} messages"
+    positions = [
+        f"worker {worker}: {repeated:,} positions repeated, {missing:,} missing"
+        for worker, repeated, missing in rows("positions")
+    ]
+    positions += [
+        f"worker {worker}: segment {segment} begins at {first:,}, and the one before ended at {before:,}"
+        for worker, segment, first, before in rows("flushes")
+    ]
+    yield Check("positions", messages, positions, [])
+    yield Check("ids", messages, [f"{event_id} is there {count} times" for event_id, count in rows("ids")], [])
+    yield Check("books", "every batch", [f"{whose} does not balance" for (whose,) in rows("books")], [])
+    hashed = f"{rows('hashed_events')[0][0]:,} events with a hash"
+    chains = [f"event {event_id} of run {run} does not follow the one before" for event_id, run in rows("chains")]
+    yield Check("hash chains", hashed, chains, [])

@@ -1,0 +1,113 @@
+-- Is the lake whole? Each query gives the rows that should not be; none is right. `{lake}` is the attached lake, `{meta}`
+-- DuckLake's own database of metadata: both are names of ours.
+
+-- name: messages
+-- How much there is to look at.
+SELECT (SELECT count(*) FROM {lake}.run_changes) + (SELECT count(*) FROM {lake}.events)
+
+-- name: positions
+-- Workers whose positions are not 1, 2, 3 … up to what `flushes` says, each once.
+WITH log AS (
+    SELECT worker, seq FROM {lake}.run_changes
+    UNION ALL
+    SELECT worker, seq FROM {lake}.events
+), found AS (
+    SELECT worker, min(seq) AS first, max(seq) AS last, count(*) AS n, count(DISTINCT seq) AS seqs FROM log GROUP BY worker
+), flushed AS (
+    SELECT worker, max(last_seq) AS last FROM {lake}.flushes GROUP BY worker
+)
+SELECT
+    coalesce(found.worker, flushed.worker)::VARCHAR,
+    coalesce(found.n, 0) - coalesce(found.seqs, 0) AS repeated,
+    coalesce(flushed.last, 0) - coalesce(found.seqs, 0) AS missing
+FROM found
+FULL JOIN flushed ON flushed.worker = found.worker
+WHERE coalesce(found.n, 0) <> coalesce(found.seqs, 0)
+    OR coalesce(found.seqs, 0) <> coalesce(flushed.last, 0)
+    OR coalesce(found.last, 0) <> coalesce(flushed.last, 0)
+    OR coalesce(found.first, 1) <> 1
+ORDER BY 1
+
+-- name: flushes
+-- Flushes that do not go on where the one before ended.
+SELECT worker::VARCHAR, segment, first_seq, before
+FROM (
+    SELECT
+        worker, segment, first_seq,
+        coalesce(lag(last_seq) OVER (PARTITION BY worker ORDER BY segment, last_seq), 0) AS before
+    FROM {lake}.flushes
+)
+WHERE first_seq <> before + 1
+ORDER BY 1, 2
+
+-- name: ids
+-- Messages that were accepted more than once.
+SELECT event_id::VARCHAR, count(*)
+FROM (SELECT event_id FROM {lake}.run_changes UNION ALL SELECT event_id FROM {lake}.events)
+GROUP BY event_id
+HAVING count(*) > 1
+ORDER BY 1
+
+-- name: books
+-- Batches whose numbers do not add up, and workers whose books count other than what they stored.
+SELECT 'batch ' || coalesce(batch::VARCHAR, '?') || ' of ' || producer
+FROM {lake}.deliveries
+WHERE received <> accepted + duplicate + rejected
+UNION ALL
+SELECT 'worker ' || coalesce(books.worker, flushed.worker)::VARCHAR
+FROM (SELECT worker, sum(accepted) AS accepted FROM {lake}.deliveries GROUP BY worker) AS books
+FULL JOIN (SELECT worker, max(last_seq) AS last FROM {lake}.flushes GROUP BY worker) AS flushed
+    ON flushed.worker = books.worker
+WHERE coalesce(books.accepted, 0) <> coalesce(flushed.last, 0)
+ORDER BY 1
+
+-- name: chains
+-- Events whose `prev_hash` is not the `event_hash` of the run's event before, in log order. Only events that carry an
+-- `event_hash` are in a chain; the first one's `prev_hash` is free.
+SELECT event_id::VARCHAR, run
+FROM (
+    SELECT
+        event_id,
+        coalesce(run_event_id::VARCHAR, run_id) AS run,
+        prev_hash,
+        row_number() OVER chain AS place,
+        lag(event_hash) OVER chain AS before
+    FROM {lake}.events
+    WHERE event_hash IS NOT NULL
+    WINDOW chain AS (PARTITION BY coalesce(run_event_id::VARCHAR, run_id), worker ORDER BY seq)
+)
+WHERE place > 1 AND prev_hash IS DISTINCT FROM before
+ORDER BY 1
+
+-- name: hashed_events
+SELECT count(*) FROM {lake}.events WHERE event_hash IS NOT NULL
+
+-- name: live_files
+SELECT t.table_name, f.path, f.path_is_relative, f.file_size_bytes, f.record_count
+FROM {meta}.ducklake_data_file AS f
+JOIN {meta}.ducklake_table AS t ON t.table_id = f.table_id AND t.end_snapshot IS NULL
+WHERE f.end_snapshot IS NULL
+ORDER BY f.data_file_id
+
+-- name: read_file
+-- Reads every value of a file; returns how many rows it has.
+SELECT count(*), bit_xor(hash(file)) FROM read_parquet({path}) AS file
+
+-- name: differing_runs
+-- Runs that the lake and an export of the read model do not show alike: in one of them only, or with other values.
+WITH lake_runs AS (
+    SELECT {columns} FROM {lake}.runs
+), model_runs AS (
+    SELECT {model_columns} FROM read_parquet({path})
+)
+SELECT event_id::VARCHAR, list_sort(list(side))
+FROM (
+    SELECT event_id, 'lake' AS side FROM (FROM lake_runs EXCEPT FROM model_runs)
+    UNION ALL
+    SELECT event_id, 'read model' AS side FROM (FROM model_runs EXCEPT FROM lake_runs)
+)
+GROUP BY event_id
+ORDER BY 1
+
+-- name: flushed
+SELECT worker::VARCHAR, max(segment), max(last_seq) FROM {lake}.flushes GROUP BY worker
