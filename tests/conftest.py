@@ -1,9 +1,12 @@
 """Options and fixtures of the fault suite (tests/faults): `--faults-long` makes it long; `--faults-seed`
-replays a run (the seed is printed with each failure)."""
+replays a run (the seed is printed with each failure). And a state folder for all tests, so that no spool of theirs is
+in the user's own."""
 
 from __future__ import annotations
 
+import os
 import random
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +15,14 @@ import pytest
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults-long", action="store_true", help="run the fault suite in its long form")
     parser.addoption("--faults-seed", type=int, default=None, help="replay the fault suite with this seed")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def state_folder() -> Iterator[None]:
+    """XDG_STATE_HOME, also for the processes that tests start."""
+    with tempfile.TemporaryDirectory(prefix="runlake-tests-", ignore_cleanup_errors=True) as folder:
+        os.environ["XDG_STATE_HOME"] = folder
+        yield
 
 
 @pytest.fixture

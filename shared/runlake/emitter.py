@@ -1,30 +1,46 @@
 """The emitter: what an agent hands its messages to, and never hears from again.
 
-`emit` encodes on the caller's thread (so that later changes to a payload do not show), appends to a bounded queue, and
-returns: no lock, no system call, no exception. One daemon thread (`sender.py`) does everything else. It is started by
-the first message, which therefore takes longer, as does the making of the emitter itself (it loads pyzmq, about 20 ms).
+`emit` encodes on the caller's thread (so that later changes to a payload do not show), appends to the spool, and
+returns: no lock, no system call, no exception. From then on the message outlives the process. One daemon thread
+(`sender.py`) does everything else. It is started by the first message, which therefore takes longer, as does the making
+of the emitter itself (it loads pyzmq, about 20 ms).
 
-A forked child starts empty: its copy of the emitter gets a new queue, a new producer id and, with its first message, a
-thread of its own; what the parent had queued is the parent's to send.
+A forked child starts empty: its copy of the emitter gets a new spool, a new producer id and, with its first message, a
+thread of its own; what the parent had waiting is the parent's to send.
 """
 
 from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 from collections.abc import Callable
+from random import Random
 from time import monotonic
 from uuid import UUID
 from weakref import ref
 
+from runlake.adoption import Adoption
 from runlake.ids import Uuid7Source
-from runlake.intake import NOT_A_MESSAGE, NOT_ENCODABLE, REASONS, UNDELIVERED, Intake, Marker
+from runlake.intake import (
+    FAILED,
+    NOT_A_MESSAGE,
+    NOT_ENCODABLE,
+    REASONS,
+    REFUSED_REASONS,
+    UNDELIVERED,
+    Intake,
+)
 from runlake.messages import CommitAssociated, Message, RunEvent, RunStarted, RunUpdated
 from runlake.notices import Notices
 from runlake.plain import PlainEncoder
 from runlake.sender import Sender, SenderOptions
+from runlake.spoolfolder import SpoolFolder
+from runlake.spoollocation import DROP_OLDEST, SpoolOptions, spool_options
 from runlake.stats import Stats
+from runlake.stretch import Start
+from runlake.waiter import Waiter
 
 ENDPOINT_VARIABLE = "RUNLAKE_INGEST"
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:8766"
@@ -36,26 +52,38 @@ class Emitter:
 
     `endpoint`: the worker's acknowledged socket, `tcp://host:port` or `ipc://path`; by default the variable
     `RUNLAKE_INGEST`, else `tcp://127.0.0.1:8766`.
-    `queue_messages`, `queue_bytes`: what may wait. Beyond that many messages, or that many bytes of what messages have
-    past their first KiB, new messages are dropped and counted.
+    `spool`: the folder of all spools of this user, or `off` for memory alone; by default the variable `RUNLAKE_SPOOL`,
+    else `runlake/spool` in the user's state folder. Where it cannot be written, memory is used, with one warning.
+    `spool_max_mb`: how large it may grow, all spools in it taken together (variable `RUNLAKE_SPOOL_MAX_MB`, else 512).
+    `spool_full`: what happens then: `refuse` new messages, or `drop-oldest` (variable `RUNLAKE_SPOOL_FULL`, else
+    `refuse`); both are counted.
+    `queue_messages`, `queue_bytes`: what may wait in memory, where there is no spool. Beyond that many messages, or
+    that many bytes of what messages have past their first KiB, new messages are dropped and counted.
     `interval_ms`: how long messages are collected into one batch.
     `ack_timeout_s`: how long the worker may be silent before everything unacknowledged is sent again; twice as long
     each time that it stays silent, up to 10 minutes. A worker that is gone is noticed without it.
     `max_in_flight`: unacknowledged batches (of up to 500 messages or 256 KiB); the worker may allow fewer.
-    `exit_timeout_s`: how long the end of the interpreter waits for the last messages.
+    `exit_timeout_s`: how long the end of the interpreter waits for the last messages to be delivered, at most; with a
+    spool it may be 0: what is left is there, and the next emitter on this machine for the same endpoint delivers it.
 
     Numbers out of range are brought into it. No method raises. An emitter that nobody holds any more closes itself.
     """
 
     OPTIONS = frozenset(
-        ("endpoint", "queue_messages", "queue_bytes", "interval_ms", "ack_timeout_s", "max_in_flight", "exit_timeout_s")
-    )
+        (
+            "endpoint", "spool", "spool_max_mb", "spool_full", "queue_messages", "queue_bytes", "interval_ms",
+            "ack_timeout_s", "max_in_flight", "exit_timeout_s",
+        )
+    )  # fmt: skip
     """The names that `runlake.configure` takes."""
 
     def __init__(
         self,
         endpoint: str | None = None,
         *,
+        spool: str | os.PathLike[str] | None = None,
+        spool_max_mb: int | None = None,
+        spool_full: str | None = None,
         queue_messages: int = 100_000,
         queue_bytes: int = 64 * 1024 * 1024,
         interval_ms: float = 20,
@@ -63,11 +91,13 @@ class Emitter:
         max_in_flight: int = 16,
         exit_timeout_s: float = 2.0,
     ) -> None:
+        self._spool: SpoolOptions = spool_options(spool, spool_max_mb, spool_full)
         self._options = SenderOptions(
             endpoint=endpoint or os.environ.get(ENDPOINT_VARIABLE) or DEFAULT_ENDPOINT,
             interval_s=min(max(interval_ms, 1), 1_000) / 1000,
             ack_timeout_s=max(ack_timeout_s, 0.01),
             max_in_flight=max(max_in_flight, 1),
+            drop_oldest=self._spool.full == DROP_OLDEST,
         )
         self._queue_messages = max(queue_messages, 1)
         self._queue_bytes = max(queue_bytes, 0)
@@ -84,76 +114,120 @@ class Emitter:
     def _start_empty(self) -> Uuid7Source:
         new_id = Uuid7Source()
         self._notices = Notices()
-        self._intake = Intake(self._queue_messages, self._queue_bytes)
+        self._producer = f"{self.host[:200]}/{os.getpid()}/{os.urandom(8).hex()}"
+        endpoint, root, start = self._options.endpoint, self._spool.root, Start()
+        spool = SpoolFolder(root, self._producer, endpoint, self._spool.max_bytes) if root else None
+        adoption = Adoption(root, endpoint, Random()) if root else None
+        self._intake = Intake(start, self._queue_messages, self._queue_bytes, spool, self._notices)
         self.encode = PlainEncoder(self._intake.described.add).encode
         """Encodes a message as `emit` does; raises when there is no way to."""
         self._encode: Callable[[Message], bytes] = self.encode
-        self._producer = f"{self.host[:200]}/{os.getpid()}/{os.urandom(8).hex()}"
-        self._sender = Sender(self._options, self._producer, self._intake, self._notices)
+        self._sender = Sender(self._options, self._producer, start, self._intake, self._notices, adoption)
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
+        for warning in self._spool.warnings:
+            self._notices.say(warning, warning)
         return new_id
 
     def start_child(self) -> None:
-        """Forget what the parent process had, untouched: its sockets are its own. Called in a forked child."""
+        """Forget what the parent process had, untouched: its sockets and its spool are its own. Called in a forked
+        child."""
         self._parents = (getattr(self, "_parents", None), self._sender, self._thread)  # kept, or they would be closed
+        if self._intake.spool is not None:
+            self._intake.spool.abandon()
+        self._sender.abandon()
         self.new_id = self._start_empty()
 
-    def emit(self, message: Message) -> None:
-        """Queue a message for delivery. Returns at once; what cannot be taken is dropped and counted (see `stats`)."""
-        intake = self._intake
-        intake.emitted.add()
-        if not isinstance(message, _MESSAGES):
-            intake.dropped[NOT_A_MESSAGE].add()
-            return
+    def emit(self, message: Message) -> bool:
+        """Take a message for delivery. Returns at once: True when it was taken, False when it was dropped and counted
+        (see `stats`)."""
         try:
-            raw = self._encode(message)
-        except Exception:  # noqa: BLE001 (the agent's own objects are at work here; counted)
-            intake.dropped[NOT_ENCODABLE].add()
-            return
-        intake.put(raw)
+            intake = self._intake
+            intake.emitted.add()
+            if not isinstance(message, _MESSAGES):
+                intake.dropped[NOT_A_MESSAGE].add()
+                return False
+            try:
+                raw = self._encode(message)
+            except Exception:  # noqa: BLE001 (the agent's own objects are at work here; counted)
+                intake.dropped[NOT_ENCODABLE].add()
+                return False
+        except Exception:  # noqa: BLE001 (the interpreter is half gone)
+            return False
+        try:
+            taken = intake.put(raw)
+        except Exception as error:  # noqa: BLE001 (counted, and told)
+            intake.dropped[FAILED].add()
+            self._notices.say("failed", f"RunLake could not take a message: {type(error).__name__}: {error}")
+            taken = False
         if self._thread is None:
             self._start_thread()
+        return taken
 
-    def flush(self, timeout: float = 10.0) -> bool:
-        """Wait up to `timeout` seconds until all that was emitted before is acknowledged. True when it is."""
+    def last_number(self) -> int:
+        """A ticket for all that was emitted up to now, for `delivered`. It grows, but counts nothing."""
+        return self._intake.end
+
+    def delivered(self, number: int, timeout: float = 10.0) -> bool:
+        """Wait up to `timeout` seconds until all that was emitted up to the ticket `number` is on the worker's disk.
+
+        True when it is. What was dropped is not waited for: `emit` said False, and `stats` counts it."""
         sender = self._sender
         if threading.current_thread() is self._thread:
             return False  # a logging handler of the sender's own notices: it would wait for itself
         if not self._running():
-            return not self._undelivered()
-        marker = Marker()
-        self._intake.queue.append(marker)
-        if sender.finished:  # it may have been too late for the marker
-            return not self._undelivered()
-        marker.done.wait(_seconds(timeout))
-        return marker.reached
+            return self._intake.untouched
+        waiter = Waiter(number)
+        sender.wait_for(waiter)
+        if sender.finished and not waiter.done.is_set():  # it may have been too late for the waiter
+            return self._nothing_is_left()
+        waiter.done.wait(_seconds(timeout))
+        return waiter.reached
+
+    async def delivered_async(self, number: int, timeout: float = 10.0) -> bool:
+        """`delivered`, for coroutines: the event loop goes on."""
+        import asyncio  # noqa: PLC0415 (loaded by who uses it)
+
+        if threading.current_thread() is self._thread or not self._running():
+            return self._intake.untouched
+        loop = asyncio.get_running_loop()
+        told = asyncio.Event()
+        waiter = Waiter(number, lambda: loop.call_soon_threadsafe(told.set))
+        self._sender.wait_for(waiter)
+        if self._sender.finished and not waiter.done.is_set():
+            return self._nothing_is_left()
+        try:
+            await asyncio.wait_for(told.wait(), _seconds(timeout))
+        except TimeoutError:
+            return waiter.reached
+        return waiter.reached
+
+    def flush(self, timeout: float = 10.0) -> bool:
+        """Wait up to `timeout` seconds until all that was emitted before is acknowledged. True when it is."""
+        return self.delivered(self.last_number(), timeout)
 
     def close(self, timeout: float = 2.0) -> bool:
         """Take nothing more, deliver for up to `timeout` seconds, and end the thread. True when all was delivered.
 
-        What is left then is dropped and counted as `undelivered`, what is emitted later as `closed`.
+        What is left then is in the spool for another process to deliver (`stats().queued`); without a spool it is
+        dropped and counted as `undelivered`. What is emitted later is counted as `closed`.
         """
         self._intake.closed = True
         atexit.unregister(self._at_exit)
-        if not self._running():
-            return not self._undelivered()
-        seconds = _seconds(timeout)
-        self._sender.stop(monotonic() + seconds)
-        if threading.current_thread() is self._thread:
-            return False
-        self._sender.wait_ended(seconds + 1.0)  # it ends by itself; a little more for what it is in the middle of
-        return self._sender.finished and not self._undelivered()
+        return self._end(timeout)
 
     def stats(self) -> Stats:
         """The counts up to now. They balance when nothing is in the middle of being counted."""
         intake, sender = self._intake, self._sender
         acknowledged = sender.acknowledged
         dropped = {reason: intake.dropped[reason].value for reason in REASONS}
+        in_memory = intake.in_memory.value
         emitted = intake.emitted.value
+        refused = sum(dropped[reason] for reason in REFUSED_REASONS)
         return Stats(
             producer=self._producer,
             emitted=emitted,
+            spooled=max(0, emitted - refused - in_memory),
             queued=max(0, emitted - acknowledged - sum(dropped.values())),
             sent=sender.sent,
             acknowledged=acknowledged,
@@ -166,6 +240,7 @@ class Emitter:
             reconnects=max(0, sender.connections - 1),
             protocol_errors=sender.protocol_errors,
             connected=sender.connected,
+            adopted=sender.adoption.messages if sender.adoption is not None else 0,
         )
 
     def notice(self, kind: str, text: str) -> None:
@@ -179,13 +254,22 @@ class Emitter:
         except Exception:  # noqa: BLE001 (half made, or the interpreter is half gone)
             return
 
-    def _undelivered(self) -> bool:
-        left = any(isinstance(item, bytes) for item in self._intake.queue.copy())
-        return left or self._intake.dropped[UNDELIVERED].value > 0
+    def _end(self, timeout: float) -> bool:
+        if not self._running():
+            return self._intake.untouched
+        seconds = _seconds(timeout)
+        self._sender.stop(monotonic() + seconds)
+        if threading.current_thread() is self._thread:
+            return False
+        self._sender.wait_ended(seconds + 1.0)  # it ends by itself; a little more for what it is in the middle of
+        return self._sender.finished and self._nothing_is_left()
+
+    def _nothing_is_left(self) -> bool:
+        return self._sender.left == 0 and self._intake.dropped[UNDELIVERED].value == 0
 
     def _running(self) -> bool:
         """Whether the sender runs, now at the latest if there is something for it to do."""
-        if self._thread is None and self._intake.queue:
+        if self._thread is None and not self._intake.untouched:
             self._start_thread()
         return self._thread is not None
 
@@ -198,14 +282,23 @@ class Emitter:
                 thread = threading.Thread(target=self._sender.run, name="runlake-sender", daemon=True)
                 self._thread = thread  # before it runs, so that nobody takes an empty queue for a delivered one
                 thread.start()
+                self._end_with_the_child()
         except Exception:  # noqa: BLE001 (no threads left, or the interpreter is ending: the messages stay queued)
             self._thread = None
         finally:
             self._starting.release()
 
     def close_at_exit(self) -> None:
-        """What the end of the interpreter does."""
-        self.close(self._exit_timeout_s)
+        """What the end of the interpreter does. What is emitted even later is in the spool, if there is one."""
+        if self._intake.spool is None:
+            self._intake.closed = True
+        self._end(self._exit_timeout_s)
+
+    def _end_with_the_child(self) -> None:
+        """Children of `multiprocessing` end without `atexit`, and have something of their own."""
+        process, util = sys.modules.get("multiprocessing.process"), sys.modules.get("multiprocessing.util")
+        if process is not None and util is not None and process.parent_process() is not None:
+            util.Finalize(None, _close_at_exit, args=(ref(self),), exitpriority=-100)
 
 
 def _seconds(timeout: object) -> float:

@@ -8,6 +8,8 @@ A link is given up when its connection is lost or not made in time, when no answ
 batches were in flight, and when the worker says that it does not understand. The next one starts from the oldest
 unacknowledged batch.
 
+Behind its own messages it delivers the spools that other processes left behind (`adoption.py`).
+
 A worker that is paused (its disk is full, its lake is away) does not read, but its libzmq does, and keeps what each
 link sent, also of those that are given up. So the wait for an answer doubles each time that it was in vain: a worker
 that is gone or stopped shows in the connection and its heartbeats, not here. And who was not understood waits
@@ -27,13 +29,19 @@ import zmq
 from msgspec import Struct
 
 from runlake import wire
+from runlake.adoption import FIRST_BATCH, Adoption
 from runlake.backoff import Backoff, Patience
 from runlake.errors import WireError
-from runlake.intake import QUEUE_FULL, UNDELIVERED, Intake, Marker
+from runlake.intake import DISPLACED, QUEUE_FULL, SPOOL_FULL, UNDELIVERED, Intake
 from runlake.link import CONNECT_TIMEOUT_MS, DESCRIPTORS_NEEDED, Link, LinkState, enough_descriptors
 from runlake.notices import Notices
-from runlake.outbox import Outbox, SealedBatch
+from runlake.outbox import SealedBatch
+from runlake.spoolreader import Reader
+from runlake.spoolsegment import Segment
 from runlake.stats import RejectedMessage
+from runlake.stream import Stream
+from runlake.stretch import Stretch
+from runlake.waiter import Waiter
 
 FIRST_CREDIT = 4
 """Batches in flight before a worker's first answer says how many it allows."""
@@ -41,7 +49,9 @@ REFUSED_WAIT_S = 60.0
 """Before the next link to a worker that does not understand: it, or the agent, has to be replaced first."""
 _MAX_REJECTIONS = 16
 _LONGEST_WAIT_S = 0.02
-_ARRAY_HEAD_BYTES = 3
+_ADOPTED_IN_FLIGHT = 2
+"""Batches of others in flight: they come behind."""
+_MEASURE_EVERY_S = 60.0
 
 
 class SenderOptions(Struct, frozen=True, kw_only=True):
@@ -51,12 +61,21 @@ class SenderOptions(Struct, frozen=True, kw_only=True):
     interval_s: float
     ack_timeout_s: float
     max_in_flight: int
+    drop_oldest: bool = False
 
 
 class Sender:
     """Moves messages from an intake to a worker. `run` is the thread's body; the counts are written by it alone."""
 
-    def __init__(self, options: SenderOptions, producer: str, intake: Intake, notices: Notices) -> None:
+    def __init__(
+        self,
+        options: SenderOptions,
+        producer: str,
+        start: Stretch,
+        intake: Intake,
+        notices: Notices,
+        adoption: Adoption | None = None,
+    ) -> None:
         self.sent = 0
         self.acknowledged = 0
         self.accepted = 0
@@ -68,13 +87,16 @@ class Sender:
         self.connected = False
         self.finished = False
         """Whether the thread has ended, or is about to without looking at the queue again."""
+        self.left = 0
+        """Messages that were left in the spool when it ended."""
         self._options = options
         self._intake = intake
         self._notices = notices
-        self._outbox = Outbox(producer)
+        self._own = Stream(producer, Reader(start, 1, self._let_go))
+        self.adoption = adoption
         self._backoff = Backoff(Random())
         self._patience = Patience(options.ack_timeout_s)
-        self._markers: deque[Marker] = deque()
+        self._waiters: deque[Waiter] = deque()
         self._ended: deque[Event] = deque()
         self._stop_at: float | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
@@ -85,6 +107,8 @@ class Sender:
         self._progress_at = 0.0
         self._next_tick = 0.0
         self._drain = False
+        self._sent_batch = 0
+        self._measure_at = 0.0
         self._seen_full = 0
 
     def stop(self, deadline: float) -> None:
@@ -110,34 +134,58 @@ class Sender:
         finally:
             self._end()
 
+    def wait_for(self, waiter: Waiter) -> None:
+        """Have the waiter told when all before its target is acknowledged. From any thread."""
+        self._waiters.append(waiter)
+
+    def abandon(self) -> None:
+        """Let go of what is the parent's. Called in a forked child, where this sender has no thread."""
+        self._own.reader.let_go()
+        if self.adoption is not None:
+            self.adoption.abandon()
+
     def _is_over(self) -> bool:
         stop_at = self._stop_at
-        if stop_at is None:
-            return False
-        return monotonic() >= stop_at or (not self._intake.queue and self._is_settled())
-
-    def _is_settled(self) -> bool:
-        return self._outbox.settled_through == self._outbox.sealed
+        return stop_at is not None and (monotonic() >= stop_at or self._own.is_settled)
 
     def _turn(self) -> None:
         now = monotonic()
         if now >= self._next_tick:
             self._next_tick = now + self._options.interval_s
             self._drain = True
-            self._tell()
+            self._keep_house(now)
         if self._link is None and now >= self._retry_at:
             self._open_link(now)
         link = self._link
         if link is None:
-            self._pass_markers()
+            self._free_waiters()
             sleep(max(0.0, min(self._next_tick - now, self._retry_at - now, _LONGEST_WAIT_S)))
             return
         if link.state is LinkState.OPEN:
             self._send(link, now)
-        self._pass_markers()
+        self._free_waiters()
         link.wait(max(0, ceil(min(self._next_tick - monotonic(), _LONGEST_WAIT_S) * 1000)))
         self._listen(link)
         self._watch(link)
+
+    def _keep_house(self, now: float) -> None:
+        self._tell()
+        spool = self._intake.spool
+        if spool is not None and self.adoption is not None and now >= self._measure_at:
+            self._measure_at = now + _MEASURE_EVERY_S
+            spool.others_bytes = self.adoption.others_bytes(spool.folder)
+        if self._intake.wants_room and self._options.drop_oldest:
+            for _ in range(self._own.reader.give_up_oldest()):
+                self._intake.dropped[DISPLACED].add()
+            self._own.trim()
+        self._intake.prepare()
+        if self.adoption is not None and self.connected and self._stop_at is None:
+            self.adoption.advance(now)
+
+    def _let_go(self, stretch: Stretch) -> None:
+        if isinstance(stretch, Segment) and self._intake.spool is not None:
+            self._intake.spool.forget(stretch)
+            self._intake.room_was_made()
 
     # The link
 
@@ -148,6 +196,14 @@ class Sender:
                 f"RunLake does not connect while fewer than {DESCRIPTORS_NEEDED} more files can be opened (ulimit -n)",
             )
             self._retry_at = now + self._backoff.delay_s()
+            return
+        if "," in self._options.endpoint:
+            self._notices.say(
+                "endpoint",
+                f"RunLake delivers to one worker; several endpoints ({self._options.endpoint}) are not supported yet."
+                " What is emitted waits; set RUNLAKE_INGEST to one of them",
+            )
+            self._retry_at = now + REFUSED_WAIT_S
             return
         try:
             if self._context is None:
@@ -173,7 +229,7 @@ class Sender:
                 self._lose_link(now)
             case LinkState.CONNECTING if now >= self._link_deadline:
                 self._lose_link(now)
-            case LinkState.OPEN if self._outbox.in_flight and now >= self._progress_at + self._patience.wait_s:
+            case LinkState.OPEN if self._in_flight and now >= self._progress_at + self._patience.wait_s:
                 waited = self._patience.wait_s
                 self._patience.lengthen()
                 self._notices.say("timeout", f"RunLake's worker did not answer for {waited:g} s; sending again")
@@ -184,44 +240,48 @@ class Sender:
             self._link.close()
             self._link = None
         self.connected = False
-        self._outbox.rewind()
+        for stream in self._streams:
+            stream.outbox.rewind()
         self._retry_at = now + at_least_s + self._backoff.delay_s()
 
     # Out
 
     def _send(self, link: Link, now: float) -> None:
-        while self._outbox.in_flight < self._credit:
-            batch = self._outbox.next_waiting() or self._seal()
+        while self._in_flight < self._credit:
+            stream, batch = self._own, self._seal()
+            if batch is None and self.adoption is not None and self.adoption.stream is not None:
+                stream = self.adoption.stream
+                if stream.outbox.in_flight < _ADOPTED_IN_FLIGHT:
+                    batch = stream.next_batch()
             if batch is None or not link.send(batch.frames):
                 return
-            if not self._outbox.in_flight:
+            if not self._in_flight:
                 self._progress_at = now
-            self._outbox.mark_sent()
-            self.sent = max(self.sent, batch.first + batch.count - 1)
+            stream.outbox.mark_sent()
+            if stream is self._own:
+                self._own_sent(batch)
+
+    def _own_sent(self, batch: SealedBatch) -> None:
+        if batch.number > self._sent_batch:  # else it was sent before
+            self._sent_batch = batch.number
+            self.sent += batch.count
 
     def _seal(self) -> SealedBatch | None:
-        """Form the next batch of what is queued, if it is due."""
-        queue = self._intake.queue
-        if not self._drain and len(queue) < wire.MAX_BATCH_MESSAGES:
-            return None
-        messages: list[bytes] = []
-        size = _ARRAY_HEAD_BYTES
-        while queue and len(messages) < wire.MAX_BATCH_MESSAGES:
-            item = queue[0]  # it stays the first: this thread alone takes from the queue
-            if isinstance(item, Marker):
-                item.target = self._outbox.sealed + len(messages)
-                self._markers.append(item)
-            elif messages and size + len(item) > wire.MAX_BATCH_BYTES:
-                break
-            else:
-                messages.append(item)
-                size += len(item)
-                self._intake.taken(len(item))
-            queue.popleft()
-        self._drain = self._drain and bool(queue)
-        if messages:
-            self._outbox.seal(messages)
-        return self._outbox.next_waiting()
+        """The next batch of this process's own; formed of what waits, if it is due."""
+        batch = self._own.outbox.next_waiting()
+        if batch is None and (self._drain or self._own.reader.fills_a_batch):
+            batch = self._own.next_batch()
+            self._drain = self._drain and self._own.reader.pending
+        return batch
+
+    @property
+    def _streams(self) -> tuple[Stream, ...]:
+        adopted = self.adoption.stream if self.adoption is not None else None
+        return (self._own,) if adopted is None else (self._own, adopted)
+
+    @property
+    def _in_flight(self) -> int:
+        return sum(stream.outbox.in_flight for stream in self._streams)
 
     # In
 
@@ -249,9 +309,10 @@ class Sender:
         batch = self._settle(ack.batch)
         if batch is None:
             return
-        self.accepted += ack.accepted
-        self.duplicates += len(ack.duplicate)
-        self.rejected += len(ack.rejected)
+        if batch.number < FIRST_BATCH:
+            self.accepted += ack.accepted
+            self.duplicates += len(ack.duplicate)
+            self.rejected += len(ack.rejected)
         self._remember(
             RejectedMessage(number=batch.first + rejection.index, reason=rejection.reason, field=rejection.field)
             for rejection in ack.rejected[-_MAX_REJECTIONS:]
@@ -261,13 +322,22 @@ class Sender:
         batch = self._settle(number)
         if batch is None:
             return
-        self.rejected += batch.count
+        if batch.number < FIRST_BATCH:
+            self.rejected += batch.count
         self._remember((RejectedMessage(number=batch.first, reason=reason),))
 
     def _settle(self, number: int) -> SealedBatch | None:
-        batch = self._outbox.settle(number)
+        batch: SealedBatch | None = None
+        if number < FIRST_BATCH:
+            batch = self._own.settle(number)
+            if batch is not None:
+                self.acknowledged += batch.count
+        elif self.adoption is not None and self.adoption.stream is not None:
+            batch = self.adoption.stream.settle(number)
+            if batch is not None:
+                self.adoption.messages += batch.count
+                self.adoption.advance(monotonic())
         if batch is not None:
-            self.acknowledged += batch.count
             self._progress_at = monotonic()
             self._backoff.reset()
             self._patience.reset()
@@ -286,49 +356,69 @@ class Sender:
 
     # Those who wait
 
-    def _pass_markers(self) -> None:
-        """Free the flushes whose messages are all settled."""
-        queue = self._intake.queue
-        if queue and isinstance(queue[0], Marker):  # nothing before it is left to send
-            marker = queue[0]
-            marker.target = self._outbox.sealed
-            self._markers.append(marker)
-            queue.popleft()
-        while self._markers and self._outbox.settled_through >= self._markers[0].target:
-            marker = self._markers.popleft()
-            marker.reached = True
-            marker.done.set()
+    def _free_waiters(self) -> None:
+        """Tell those whose messages are all settled."""
+        waiting = len(self._waiters)  # before looking: who comes now may wait for something newer
+        if not waiting:
+            return
+        everything, settled = self._own.is_settled, self._own.settled
+        for _ in range(waiting):
+            waiter = self._waiters.popleft()
+            if everything or settled >= waiter.target:
+                waiter.tell(True)
+            else:
+                self._waiters.append(waiter)
 
     def _tell(self) -> None:
-        full = self._intake.dropped[QUEUE_FULL].value
+        full = self._intake.dropped[QUEUE_FULL].value + self._intake.dropped[SPOOL_FULL].value
+        full += self._intake.dropped[DISPLACED].value
         if full > self._seen_full:
             self._seen_full = full
-            self._notices.say("full", f"RunLake's queue is full: {full} messages were dropped so far")
+            where = "spool" if self._intake.spool is not None else "queue"
+            self._notices.say("full", f"RunLake's {where} is full: {full} messages were dropped so far")
         self._notices.write()
+
+    # The end
 
     def _end(self) -> None:
         if self._link is not None:
             self._link.close()
         self.connected = False
         self.finished = True
-        unsent = 0
-        while self._intake.queue:
-            item = self._intake.queue.popleft()
-            if isinstance(item, Marker):
-                item.target = self._outbox.sealed + unsent
-                self._markers.append(item)
-            else:
-                unsent += 1
-        lost = self._outbox.unsettled + unsent
-        for _ in range(lost):
-            self._intake.dropped[UNDELIVERED].add()
-        for marker in self._markers:
-            marker.reached = self._outbox.settled_through >= marker.target
-            marker.done.set()
-        if lost:
-            self._notices.say("undelivered", f"RunLake's emitter was closed with {lost} messages undelivered")
+        if self.adoption is not None:
+            self.adoption.close()
+        try:
+            self._leave_rest()
+        except Exception as error:  # noqa: BLE001 (told: what is in the spool stays there)
+            self._notices.say("sender", f"RunLake's spool could not be closed: {type(error).__name__}: {error}")
         self._notices.write()
+        waiters, self._waiters = self._waiters, deque()
+        settled = self._own.settled
+        for waiter in waiters:
+            waiter.tell(not self.left and settled >= waiter.target)
         for ended in self._ended:
             ended.set()
         if self._context is not None:
             self._context.term()
+
+    def _leave_rest(self) -> None:
+        """Count what is not delivered: in memory it is lost, in the spool it is left to another process."""
+        own, intake = self._own, self._intake
+        home = intake.spool.detach() if intake.spool is not None else None  # who emits later finds another folder
+        intake.seal()
+        settled = own.settled
+        lost = own.outbox.unsettled_volatile
+        self.left = own.outbox.unsettled - lost
+        while (taken := own.reader.take(10_000, 1 << 20)) is not None:
+            if taken.volatile:
+                lost += len(taken.messages)
+            else:
+                self.left += len(taken.messages)
+        for _ in range(lost):
+            intake.dropped[UNDELIVERED].add()
+        if lost:
+            self._notices.say("undelivered", f"RunLake's emitter was closed with {lost} messages undelivered")
+        own.reader.leave(settled, self.left == 0)
+        if intake.spool is not None:
+            intake.spool.first = own.reader.number
+            intake.spool.release(home)

@@ -21,7 +21,9 @@ class Stats(Struct, frozen=True, kw_only=True):
     emitted: int
     """Handed to `emit`."""
     queued: int
-    """Waiting to be sent, or sent and not yet acknowledged."""
+    """Waiting to be sent, or sent and not yet acknowledged; once closed: left in the spool."""
+    spooled: int = 0
+    """Taken into the spool, delivered since or not."""
     sent: int
     """Sent at least once."""
     acknowledged: int
@@ -31,11 +33,14 @@ class Stats(Struct, frozen=True, kw_only=True):
     rejected: int
     last_rejections: tuple[RejectedMessage, ...]
     dropped: dict[str, int]
-    """Never delivered, by reason: queue_full, too_large, not_encodable, not_a_message, closed, undelivered."""
+    """Never delivered, by reason: queue_full, spool_full (refused, as the spool may not grow), displaced (given up for
+    newer ones), too_large, not_encodable, not_a_message, closed, undelivered (in memory at the end), failed."""
     described: int
-    """Values that MessagePack cannot hold and that went out as a description."""
+    """Values in payloads that were replaced by a description, or cut."""
     reconnects: int
     """Connections opened after the first."""
     protocol_errors: int
     """Answers that made no sense."""
     connected: bool
+    adopted: int = 0
+    """Messages of processes that are gone, delivered from their spools."""

@@ -31,7 +31,7 @@ from support.waiting import eventually
 
 
 def test_a_full_queue_refuses_the_newest_messages_and_counts_them(tmp_path: Path) -> None:
-    emitter = Emitter(ipc(tmp_path), queue_messages=100)
+    emitter = Emitter(ipc(tmp_path), spool="off", queue_messages=100)
     for number in range(150):
         emitter.emit(event(number))
     stats = emitter.stats()
@@ -45,7 +45,7 @@ def test_a_full_queue_refuses_the_newest_messages_and_counts_them(tmp_path: Path
 
 
 def test_large_messages_are_bounded_by_their_bytes_and_make_room_when_they_leave(tmp_path: Path) -> None:
-    emitter = Emitter(ipc(tmp_path), queue_bytes=100 * 1024)
+    emitter = Emitter(ipc(tmp_path), spool="off", queue_bytes=100 * 1024)
     for number in range(20):
         emitter.emit(event(number, text="x" * 10_000))
     stats = emitter.stats()
@@ -61,14 +61,15 @@ def test_large_messages_are_bounded_by_their_bytes_and_make_room_when_they_leave
         assert emitter.close()
 
 
-def test_a_message_larger_than_the_wire_takes_is_dropped_and_counted(tmp_path: Path) -> None:
+def test_a_message_larger_than_the_wire_takes_is_cut_and_counted(tmp_path: Path) -> None:
     with Router(ipc(tmp_path)) as router:
         emitter = Emitter(router.endpoint)
         emitter.emit(event(1, text="x" * wire.MAX_MESSAGE_BYTES))
         emitter.emit(event(2))
         assert emitter.close()
-        assert numbers(router.messages) == [2]
-        assert emitter.stats().dropped == {"too_large": 1}
+        assert numbers(router.messages) == [1, 2]
+        assert emitter.stats().dropped == {}
+        assert emitter.stats().described == 1
 
 
 def test_what_is_no_message_is_dropped_and_counted(tmp_path: Path) -> None:
@@ -115,12 +116,12 @@ def _deep(levels: int) -> dict[str, Any]:
         (b"\x00\xff", b"\x00\xff"),
         (Odd(), "<odd>"),
         (Worse(), "<Worse>"),
-        (ValueError("no"), "ValueError('no')"),
+        (ValueError("no"), {"type": "ValueError", "message": "no"}),
         (10**30, "1" + "0" * 30),
         ("\ud800", "?"),
         ({1: "a", (2, 3): "b"}, {"1": "a", "(2, 3)": "b"}),
         ([{None: 1}], [{"None": 1}]),
-        (math.inf, math.inf),
+        (math.inf, "Infinity"),
         (UUID(int=1), str(UUID(int=1))),
     ],
 )
@@ -190,8 +191,9 @@ def test_a_payload_that_changes_after_emit_arrives_as_it_was(tmp_path: Path) -> 
         assert numbers(router.messages) == [1]
 
 
-def test_emit_makes_no_system_call_while_it_fills_the_queue(tmp_path: Path) -> None:
-    emitter = Emitter(ipc(tmp_path), queue_messages=300_000)
+@pytest.mark.parametrize("spool", [None, "off"])
+def test_p6_emit_makes_no_system_call_while_it_fills_what_is_there(tmp_path: Path, spool: str | None) -> None:
+    emitter = Emitter(ipc(tmp_path), spool=spool, queue_messages=300_000)
     message = event()
     emitter.emit(message)
     before = _switches()
@@ -269,8 +271,8 @@ def test_close_delivers_what_is_queued_and_later_messages_are_dropped_and_counte
         assert not emitter.stats().connected
 
 
-def test_close_gives_up_at_its_deadline_and_counts_what_it_leaves(tmp_path: Path) -> None:
-    emitter = Emitter(ipc(tmp_path))
+def test_without_a_spool_close_gives_up_at_its_deadline_and_counts_what_it_leaves(tmp_path: Path) -> None:
+    emitter = Emitter(ipc(tmp_path), spool="off")
     for number in range(5):
         emitter.emit(event(number))
     started = time.monotonic()
@@ -284,7 +286,7 @@ def test_close_gives_up_at_its_deadline_and_counts_what_it_leaves(tmp_path: Path
 
 def test_the_books_balance_while_a_worker_is_silent(tmp_path: Path) -> None:
     with Router(ipc(tmp_path), lambda received: []) as router:
-        emitter = Emitter(router.endpoint, queue_messages=1_000)
+        emitter = Emitter(router.endpoint, spool="off", queue_messages=1_000)
         for number in range(5_000):
             emitter.emit(event(number))
         eventually(lambda: router.received)
@@ -330,7 +332,7 @@ def test_a_signal_handler_may_emit_flush_and_close_in_the_middle_of_anything(tmp
 
 
 def test_warnings_come_from_the_sender_and_only_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    emitter = Emitter(ipc(tmp_path), queue_messages=1)
+    emitter = Emitter(ipc(tmp_path), spool="off", queue_messages=1)
     for number in range(100):
         emitter.emit(event(number))
     eventually(lambda: caplog.records)
@@ -521,9 +523,9 @@ def test_descriptors_are_counted_also_without_proc(monkeypatch: pytest.MonkeyPat
     assert again == lowest  # all that it opened is closed
 
 
-def test_without_a_worker_the_interpreter_ends_in_time_and_tells_what_was_lost() -> None:
+def test_without_worker_and_spool_the_interpreter_ends_in_time_and_tells_what_was_lost() -> None:
     program = (
-        "import runlake\nrunlake.configure(endpoint='ipc:///nobody/there', exit_timeout_s=0.2)\n"
+        "import runlake\nrunlake.configure(endpoint='ipc:///nobody/there', exit_timeout_s=0.2, spool='off')\n"
         "with runlake.track_run('a', 'b'): pass\n"
     )
     ended = subprocess.run([sys.executable, "-c", program], timeout=30, capture_output=True, text=True, check=False)

@@ -1,0 +1,89 @@
+"""Delivering the spools that other processes of this machine left behind.
+
+The spools are looked for when the worker answers, and then every half a minute or so: at another moment in each
+process, so that many of them do not all look at once. One at a time is taken over and sent, behind this process's own
+messages, under its own producer's id and numbers, so that the worker's books hold. It is marked as it is acknowledged:
+a process that dies in between leaves the rest to the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+from runlake.spoolorphans import Orphan, disk_bytes, folders, orphans
+from runlake.spoolreader import Reader
+from runlake.stream import Stream
+
+LOOK_EVERY_S = 30.0
+FIRST_BATCH = 2**40
+"""Numbers of adopted batches begin here: on one connection, an answer names a batch by its number alone."""
+_BATCHES_EACH = 2**20
+
+
+class Adoption:
+    """Finds the next spool to deliver. One thread uses it. `endpoint`: whose messages to take, None for everybody's."""
+
+    def __init__(self, root: Path, endpoint: str | None, random: Random) -> None:
+        self.stream: Stream | None = None
+        """What is being delivered now."""
+        self.spools = 0
+        """How many were delivered whole."""
+        self.messages = 0
+        """How many of their messages the worker has answered."""
+        self.lost = 0
+        """How many of their records could not be read."""
+        self._root = root
+        self._endpoint = endpoint
+        self._random = random
+        self._orphan: Orphan | None = None
+        self._found: Iterator[Orphan] | None = None
+        self._look_at = 0.0
+        self._first_batch = FIRST_BATCH
+
+    def advance(self, now: float) -> None:
+        """Finish what is delivered, and take over the next, if there is one."""
+        if self.stream is not None:
+            if not self.stream.is_settled:
+                return
+            self.stream.reader.finish()
+            self.lost += self.stream.reader.lost
+            self.spools += 1
+            self.close()
+        if now < self._look_at:
+            return
+        self._found = self._found or orphans(self._root, self._endpoint)
+        self._orphan = next(self._found, None)
+        if self._orphan is None:
+            self._found = None
+            self._look_at = now + LOOK_EVERY_S * self._random.uniform(0.5, 1.5)
+            return
+        try:
+            reader = Reader(self._orphan.segments[0], 1, lambda _: None)
+        except OSError:  # it may be read another time
+            self.close()
+            return
+        self.stream = Stream(self._orphan.producer, reader, self._first_batch)
+        self._first_batch += _BATCHES_EACH
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything that was found was delivered."""
+        return self.stream is None and self._look_at > 0
+
+    def others_bytes(self, own: Path | None) -> int:
+        """What the spools of others take on the disk."""
+        return sum(disk_bytes(folder) for folder in folders(self._root) if folder != own)
+
+    def close(self) -> None:
+        """Leave what is not delivered to the next one."""
+        self.stream = None
+        if self._orphan is not None:
+            self._orphan.close()
+            self._orphan = None
+
+    def abandon(self) -> None:
+        """Let go of the parent's locks. Called in a forked child."""
+        if self._orphan is not None:
+            self._orphan.abandon()

@@ -1,0 +1,288 @@
+"""Spools whose owner is gone: found by their lock, taken over, delivered as their producer would have done.
+
+Nothing that is found there is trusted. A record that was cut short ends its segment; a damaged one is passed when the
+next is sound; a file of another version, or that is none of ours, is not read. Files of which something could not be
+read are kept, renamed to `.bad`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from msgspec import Struct
+
+from runlake.spoolfolder import OWNER, SUFFIX, remove
+from runlake.spoolformat import (
+    FIRST_AT,
+    HEADER_BYTES,
+    NUMBER,
+    RECORD_HEAD_BYTES,
+    SETTLED_AT,
+    NotASegment,
+    SegmentHead,
+    decode_header,
+    walk,
+)
+from runlake.stretch import Piece, Sealed, Stretch
+
+BAD = ".bad"
+
+
+class FoundSegment(Stretch):
+    """A segment of another process. Read as a whole when its turn comes."""
+
+    def __init__(self, path: Path, base: int) -> None:
+        """Look at its header. Raises NotASegment and OSError."""
+        with path.open("rb") as file:
+            header = file.read(HEADER_BYTES)
+            size = os.fstat(file.fileno()).st_size
+        super().__init__(base, base + size)
+        self.sealed = True
+        self.path = path
+        self.head: SegmentHead = decode_header(header)
+        self.damaged = 0
+        """How many records could not be read."""
+        self._first = int(NUMBER.unpack_from(header, FIRST_AT)[0])
+        self._settled = int(NUMBER.unpack_from(header, SETTLED_AT)[0])
+        self._data = b""
+        self._records: list[tuple[int, int, bool]] = []
+        self._at = 0
+
+    def append(self, message: bytes) -> None:
+        raise Sealed
+
+    def seal(self) -> None:
+        return
+
+    @property
+    def end(self) -> int:
+        return self.limit
+
+    def waiting(self) -> list[int]:
+        """The sizes of the messages that are not settled."""
+        return [
+            end - start - RECORD_HEAD_BYTES
+            for start, end, sound in walk(self.path.read_bytes())
+            if sound and end > self._settled
+        ]
+
+    def begin(self, number: int) -> int:
+        self._data = self.path.read_bytes()
+        self._records = list(walk(self._data))
+        first = self._first or number
+        if not self._first:
+            self._patch(FIRST_AT, number)
+        while self._at < len(self._records) and self._records[self._at][1] <= self._settled:
+            self._at += 1
+        return first + self._at
+
+    def read(self, position: int, max_messages: int, max_bytes: int) -> Piece:
+        messages: list[bytes] = []
+        size = skipped = 0
+        end = position - self.base
+        while self._at < len(self._records) and len(messages) < max_messages:
+            start, following, sound = self._records[self._at]
+            size += following - start - RECORD_HEAD_BYTES
+            if messages and (size > max_bytes or not sound):
+                break
+            self._at += 1
+            end = following
+            if sound:
+                messages.append(self._data[start + RECORD_HEAD_BYTES : following])
+            else:
+                size = 0
+                skipped += 1
+                self.damaged += 1
+        return Piece(messages, self.base + end, skipped)
+
+    def holds(self, position: int) -> bool:
+        return self._at < len(self._records)
+
+    def fills_a_batch(self, position: int) -> bool:
+        return True
+
+    def settle(self, position: int) -> None:
+        self._patch(SETTLED_AT, position - self.base)
+
+    def discard(self) -> None:
+        if self.damaged:
+            set_aside(self.path)
+        else:
+            self.path.unlink(missing_ok=True)
+        self._data, self._records = b"", []
+
+    def _patch(self, at: int, number: int) -> None:
+        with self.path.open("r+b") as file:
+            os.pwrite(file.fileno(), NUMBER.pack(number), at)
+
+
+class Orphan:
+    """A spool without an owner, locked by this process until `close`."""
+
+    def __init__(self, folder: Path, descriptor: int) -> None:
+        self.folder = folder
+        self.set_aside = 0
+        """How many files were renamed, as they cannot be read."""
+        self._descriptor = descriptor
+        self.segments = self._find_segments()
+
+    @property
+    def producer(self) -> str:
+        """Who emitted what is in it; empty when nothing is."""
+        return self.segments[0].head.producer if self.segments else ""
+
+    @property
+    def endpoint(self) -> str:
+        """Where that was to go."""
+        return self.segments[0].head.endpoint if self.segments else ""
+
+    def close(self) -> None:
+        """Give it up: removed when nothing of ours is left in it, else anybody's again."""
+        remove(self.folder)
+        os.close(self._descriptor)
+
+    def abandon(self) -> None:
+        """Let go of the parent's lock. Called in a forked child."""
+        with suppress(OSError):
+            os.close(self._descriptor)
+
+    def remove(self) -> None:
+        """Delete it with all that is in it."""
+        for path in list(self.folder.iterdir()):
+            if path.name != OWNER:
+                path.unlink()
+
+    def _find_segments(self) -> list[FoundSegment]:
+        found: list[FoundSegment] = []
+        base = 0
+        for path in sorted(self.folder.glob(f"*{SUFFIX}")):
+            try:
+                segment = FoundSegment(path, base)
+                if found and segment.head.producer != found[0].head.producer:
+                    raise NotASegment("it is another producer's")
+            except NotASegment:
+                self.set_aside += 1
+                set_aside(path)
+                continue
+            if found:
+                found[-1].link(segment)
+            found.append(segment)
+            base = segment.limit
+        return found
+
+
+class SpoolFacts(Struct, frozen=True, kw_only=True):
+    """What `ls` says of one spool."""
+
+    folder: Path
+    owned: bool
+    producer: str = ""
+    endpoint: str = ""
+    messages: int = 0
+    bytes: int = 0
+    bad_files: int = 0
+
+
+def folders(root: Path) -> list[Path]:
+    """All spools below `root`, the oldest first; [] when it cannot be read."""
+    try:
+        found = [(entry.stat().st_mtime_ns, entry.path) for entry in os.scandir(root) if entry.is_dir()]
+    except OSError:
+        return []
+    return [Path(path) for _, path in sorted(found) if not os.path.basename(path).startswith(".")]  # noqa: PTH119
+
+
+def adopt(folder: Path) -> Orphan | None:
+    """Take a spool over, or None when it has an owner, or is gone. Raises OSError when it cannot be read."""
+    # A thread may have begun a segment while its process gave the folder up, and the lock with it.
+    create = os.O_CREAT if any(folder.glob(f"*{SUFFIX}")) else 0
+    try:
+        descriptor = os.open(folder / OWNER, os.O_RDWR | os.O_CLOEXEC | create, 0o600)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(descriptor).st_nlink:  # else it was removed after it was opened
+            return Orphan(folder, descriptor)
+    except BlockingIOError:
+        pass
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
+
+
+def orphans(root: Path, endpoint: str | None) -> Iterator[Orphan]:
+    """Take over, one by one, the spools below `root` with messages for `endpoint` (None: for any); who gets one closes
+    it. Those without messages are removed on the way."""
+    for folder in folders(root):
+        try:
+            orphan = adopt(folder)
+        except OSError:
+            continue
+        if orphan is None:
+            continue
+        if orphan.segments and endpoint in (None, orphan.endpoint):
+            yield orphan
+        else:
+            orphan.close()
+
+
+def facts(folder: Path) -> SpoolFacts:
+    """Look at a spool without changing it."""
+    files = sorted(folder.glob(f"*{SUFFIX}"))
+    waiting: list[int] = []
+    head: SegmentHead | None = None
+    bad = sum(1 for _ in folder.glob(f"*{BAD}*"))
+    for path in files:
+        try:
+            segment = FoundSegment(path, 0)
+            waiting += segment.waiting()
+        except FileNotFoundError:  # delivered meanwhile
+            continue
+        except NotASegment:
+            bad += 1
+            continue
+        head = head or segment.head
+    return SpoolFacts(
+        folder=folder,
+        owned=_is_owned(folder),
+        producer=head.producer if head else "",
+        endpoint=head.endpoint if head else "",
+        messages=len(waiting),
+        bytes=sum(waiting),
+        bad_files=bad,
+    )
+
+
+def disk_bytes(folder: Path) -> int:
+    """What a spool takes on the disk."""
+    try:
+        return sum(entry.stat().st_size for entry in os.scandir(folder))
+    except OSError:
+        return 0
+
+
+def set_aside(path: Path) -> None:
+    """Rename a file that cannot be read, so that nobody tries again."""
+    with suppress(OSError):
+        path.rename(path.with_name(f"{path.name}{BAD}"))
+
+
+def _is_owned(folder: Path) -> bool:
+    try:
+        descriptor = os.open(folder / OWNER, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
