@@ -14,42 +14,60 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from runlake.current import current_run, wrap
 from runlake.default import DefaultEmitter
 from runlake.messages import CommitAssociated, RunEvent, RunStarted, RunUpdated
 from runlake.stats import RejectedMessage, Stats
-from runlake.tracking import Run, current_run
+from runlake.tracking import Options, Run
 
 if TYPE_CHECKING:
+    from runlake.carrying import CarryingExecutor
+    from runlake.client import connect
     from runlake.emitter import Emitter
+    from runlake.loghandler import RunLogHandler
     from runlake.messages import Message
+    from runlake.runids import run_id_for
 
 __all__ = [
+    "CarryingExecutor",
     "CommitAssociated",
     "Emitter",
     "RejectedMessage",
     "Run",
     "RunEvent",
+    "RunLogHandler",
     "RunStarted",
     "RunUpdated",
     "Stats",
     "close",
     "configure",
+    "connect",
     "current_run",
     "emit",
     "flush",
+    "run_id_for",
     "stats",
     "track_run",
+    "wrap",
 ]
 
 _default = DefaultEmitter()
+_get_default = _default.get
+_LAZY = {
+    "CarryingExecutor": "runlake.carrying",
+    "Emitter": "runlake.emitter",
+    "RunLogHandler": "runlake.loghandler",
+    "connect": "runlake.client",
+    "run_id_for": "runlake.runids",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Load `Emitter`, and pyzmq with it, when it is first asked for."""
-    if name == "Emitter":
-        from runlake.emitter import Emitter  # noqa: PLC0415
+    """Load what not every agent needs when it is first asked for: `Emitter` brings pyzmq, others logging."""
+    if name in _LAZY:
+        from importlib import import_module  # noqa: PLC0415
 
-        return Emitter
+        return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -65,23 +83,45 @@ def configure(endpoint: str | None = None, **options: Any) -> None:
         return
 
 
-def emit(message: Message) -> None:
-    """Queue a message for delivery by the default emitter. Returns at once, never raises."""
+def emit(message: Message) -> bool:
+    """Hand a message to the default emitter for delivery. Returns at once, never raises: True when it was taken, False
+    when it was dropped and counted (see `stats`)."""
     try:
-        _default.get().emit(message)
+        return _default.get().emit(message)
     except Exception:  # noqa: BLE001 (the agent goes on unrecorded)
-        return
+        return False
 
 
-def track_run(agent_name: str, job_type: str, *, emitter: Emitter | None = None, **fields: Any) -> Run:
-    """Record a run: enter the returned `Run` with `with`.
+def track_run(
+    agent_name: str,
+    job_type: str,
+    *,
+    emitter: Emitter | None = None,
+    key: str | None = None,
+    traceparent: str | None = None,
+    tracestate: str | None = None,
+    heartbeat: float | None = None,
+    beat: bool = False,
+    **fields: Any,
+) -> Run:
+    """Record a run: enter the returned `Run` with `with` or `async with`, or decorate a function with it.
 
     `fields` are any of `RunStarted`, also `run_id` (default: the text of a new UUIDv7) and `parent_run_id` (default:
     the run that this one is started in). When the block is left, the run gets its end, duration and status: `success`;
     `failure` with the exception and its traceback; `timeout` for a TimeoutError; `cancelled` for an interrupt or a
     cancelled task. A status set by `run.update` stands when the block ends normally. The exception goes on its way.
+
+    `key`: what the work is, in the caller's words; the `run_id` follows from it (see `run_id_for`).
+    `traceparent`, `tracestate`: the caller on another host, in W3C Trace Context; a run without a parent takes them
+    from TRACEPARENT and TRACESTATE of the environment.
+    `heartbeat`: seconds within which the run promises to say something, again and again; `beat=True` has a thread say
+    it while the process lives.
     """
-    return Run((lambda: emitter) if emitter is not None else _default.get, agent_name, job_type, fields)
+    options = None
+    if beat or not (key is None and traceparent is None and heartbeat is None):
+        options = Options(key=key, traceparent=traceparent, tracestate=tracestate, heartbeat=heartbeat, beat=beat)
+    get = _get_default if emitter is None else lambda: emitter
+    return Run(get, agent_name, job_type, fields, options)
 
 
 def flush(timeout: float = 10.0) -> bool:

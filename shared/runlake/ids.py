@@ -6,10 +6,12 @@ import os
 import random
 import time
 from collections.abc import Callable
-from uuid import UUID
+from uuid import UUID, SafeUUID
 
 _VERSION_7 = 0x7 << 76
 _VARIANT_RFC = 0b10 << 62
+_new = object.__new__
+_set = object.__setattr__
 
 
 class Uuid7Source:
@@ -40,4 +42,7 @@ class Uuid7Source:
         value = ((ticks >> 12) & 0xFFFF_FFFF_FFFF) << 80
         value |= _VERSION_7 | ((ticks & 0xFFF) << 64)
         value |= _VARIANT_RFC | self._random.getrandbits(62)
-        return UUID(int=value)
+        made = _new(UUID)  # what UUID's own checks would cost is as much as all of the above
+        _set(made, "int", value)
+        _set(made, "is_safe", SafeUUID.unknown)
+        return made

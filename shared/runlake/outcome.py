@@ -16,13 +16,16 @@ class Outcome(NamedTuple):
     error_details: str | None = None
 
 
+ENDED_WELL = Outcome("success")
+
+
 def outcome_of(error: BaseException | None) -> Outcome:
     """The status and error texts that an exception means. An orderly exit of the program is a success."""
     match error:
         case None:
-            return Outcome("success")
+            return ENDED_WELL
         case SystemExit(code=None | 0):
-            return Outcome("success")
+            return ENDED_WELL
         case TimeoutError():
             return Outcome("timeout", _summary(error), _details(error))
         case KeyboardInterrupt() | GeneratorExit():

@@ -1,47 +1,37 @@
-"""Encoding of messages that hold what MessagePack, or the lake, cannot: no value may cost an agent its message.
+"""Encoding of messages on the agent's thread: no value in a map may cost an agent its message.
 
-The quick way is msgspec's encoder with a hook for unknown objects. A message that it cannot take (a huge integer, a
-cycle, a lone surrogate), or that the worker would refuse for a map's keys or depth, is rebuilt from plain values first.
+The quick way is msgspec's encoder, for maps of text, numbers, lists and maps, as nearly all are. A message whose maps
+hold anything else, or that the worker would refuse for its size, is rebuilt from plain values first (`plainvalue.py`).
 """
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Mapping
-from datetime import date, datetime, time, timedelta
+from collections.abc import Callable
+from datetime import datetime
 from decimal import Decimal
-from enum import Enum
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
-from runlake.messages import Message, RunEvent, RunStarted, RunUpdated
+from runlake.messages import MAX_TEXT_CHARS, CommitAssociated, Message, RunEvent
+from runlake.plainvalue import CUT, MAX_DESCRIPTION_CHARS, PlainValues, clean, cut, describe
 from runlake.validation import MAX_MAP_DEPTH, MAX_MAP_VALUES
+from runlake.wire import MAX_MESSAGE_BYTES
 
-MAX_DESCRIPTION_CHARS = 1_024
-CUT = "…"
-"""Ends a text that was cut."""
+__all__ = ["CUT", "MAX_DESCRIPTION_CHARS", "PlainEncoder", "cut", "describe"]
 
-_NATIVE = (bool, float, bytes, datetime, date, time, timedelta, Decimal, UUID, Enum)
-
-
-def cut(text: str, chars: int) -> str:
-    """The text, at most `chars` characters long, ending in `CUT` when something is missing."""
-    return text if len(text) <= chars else text[: chars - len(CUT)] + CUT
-
-
-def describe(value: object) -> str:
-    """A value in words: its repr, cut, or its type when even that fails."""
-    try:
-        return cut(repr(value), MAX_DESCRIPTION_CHARS)
-    except Exception:  # noqa: BLE001 (the agent's own code runs here)
-        return f"<{type(value).__name__}>"
+QUICK_CHARS = 196_608
+"""A map with more text than this may be too large for a message."""
+_MAPS = ("payload", "metrics_json", "context_json")
+_AS_IT_IS = frozenset((UUID, datetime, Decimal, bool, float))
+_ROOM_BYTES = 2_048
+_SHORT_CHARS = 16_384
 
 
 class PlainEncoder:
-    """Encodes messages on the caller's thread. `on_described` is called for each value that became a description."""
+    """Encodes messages on the caller's thread. `on_described` is called for each value that was replaced by a
+    description or cut."""
 
     def __init__(self, on_described: Callable[[], object]) -> None:
         self._on_described = on_described
@@ -50,69 +40,82 @@ class PlainEncoder:
     def encode(self, message: Message) -> bytes:
         """One message as MessagePack, as the wire wants it. Raises when there is no way to encode it."""
         try:
-            if _maps_fit(message):
-                return self._encode(message)
+            kind = type(message)
+            if kind is RunEvent:
+                fit = message.payload is None or _fits(message.payload)  # type: ignore[union-attr]
+            elif kind is CommitAssociated:
+                fit = True
+            else:
+                metrics, context = message.metrics_json, message.context_json  # type: ignore[union-attr]
+                fit = (metrics is None or _fits(metrics)) and (context is None or _fits(context))
+            if fit:
+                raw = self._encode(message)
+                if len(raw) <= MAX_MESSAGE_BYTES:
+                    return raw
         except Exception:  # noqa: BLE001 (whatever it was, the slow way avoids it)
             pass
+        return self._rebuilt(message)
+
+    def _rebuilt(self, message: Message) -> bytes:
         values = {name: getattr(message, name) for name in message.__struct_fields__}
-        rebuilt = {name: self._plain(value, 0, [MAX_MAP_VALUES]) for name, value in values.items() if value is not None}
-        return self._encode(type(message)(**rebuilt))
+        values = {name: value for name, value in values.items() if value is not None}
+        maps = {name: values.pop(name) for name in _MAPS if name in values}
+        fixed: dict[str, Any] = {name: self._fixed(value, MAX_MESSAGE_BYTES) for name, value in values.items()}
+        size = sum(4 * len(value) if type(value) is str else 64 for value in fixed.values()) + _ROOM_BYTES
+        if size > MAX_MESSAGE_BYTES // 2:
+            fixed = {name: self._fixed(value, _SHORT_CHARS) for name, value in values.items()}
+            size = len(self._encode(type(message)(**fixed)))
+        room = (MAX_MESSAGE_BYTES - size) // max(len(maps), 1) - _ROOM_BYTES * 8
+        plain = {name: PlainValues(room, self._on_described).map(value) for name, value in maps.items()}
+        return self._encode(type(message)(**{**fixed, **plain}))
+
+    def _fixed(self, value: Any, chars: int) -> Any:
+        """The value of a field that is no map; the worker judges it."""
+        if isinstance(value, str):
+            if len(value) > chars:
+                self._on_described()
+            return clean(cut(value, chars))
+        return value if type(value) in _AS_IT_IS else self._hook(value)
 
     def _hook(self, value: Any) -> Any:
-        """What msgspec does not know. Maps, queues and paths have a plain form; the rest is described."""
-        if isinstance(value, Mapping):
-            return dict(value)
-        if isinstance(value, deque):
-            return list(value)
-        if isinstance(value, os.PathLike):
-            return os.fspath(value)
-        self._on_described()
-        return describe(value)
-
-    def _plain(self, value: Any, depth: int, left: list[int]) -> Any:
-        """`value` from maps with text keys, lists and scalars only. `left` counts down the values it may still hold."""
-        left[0] -= 1
-        if value is None or isinstance(value, _NATIVE):
-            return value
-        if isinstance(value, str):
-            return value.encode("utf-8", "replace").decode("utf-8")
-        if isinstance(value, int):
-            return value if -(2**63) <= value < 2**64 else cut(str(value), MAX_DESCRIPTION_CHARS)
-        if depth < MAX_MAP_DEPTH and left[0] > 0:
-            if isinstance(value, Mapping):
-                items = [(key, item) for key, item in value.items() if left[0] > 0]
-                return {self._key(key): self._plain(item, depth + 1, left) for key, item in items}
-            if isinstance(value, (list, tuple, set, frozenset, deque)):
-                return [self._plain(item, depth + 1, left) for item in value if left[0] > 0]
-        self._on_described()
-        return describe(value).encode("utf-8", "replace").decode("utf-8")
-
-    @staticmethod
-    def _key(key: Any) -> str:
-        text = key if isinstance(key, str) else describe(key)
-        return text.encode("utf-8", "replace").decode("utf-8")
+        """What msgspec does not know, in a field that is no map: numpy's numbers, paths."""
+        return PlainValues(MAX_TEXT_CHARS, self._on_described).of(value, 1)
 
 
-def _maps_fit(message: Message) -> bool:
-    if isinstance(message, RunEvent):
-        return not message.payload or _fits(message.payload, 1)
-    if isinstance(message, RunStarted | RunUpdated):
-        metrics, context = message.metrics_json, message.context_json
-        return (not metrics or _fits(metrics, 1)) and (not context or _fits(context, 1))
-    return True
-
-
-def _fits(value: Any, depth: int) -> bool:
-    """Whether every key is text and nothing is nested too deeply: what the encoder takes and the worker refuses."""
-    if depth > MAX_MAP_DEPTH:
+def _fits(value: Any) -> bool:
+    """Whether a map can go out as it is: keys and values that the wire knows, and within the worker's bounds."""
+    if type(value) is not dict:
         return False
-    if isinstance(value, dict):
-        for key in value:
-            if type(key) is not str:
+    level: list[Any] = [value]
+    values = chars = 0
+    for _ in range(MAX_MAP_DEPTH):
+        deeper: list[Any] = []
+        for container in level:
+            values += len(container)
+            if values > MAX_MAP_VALUES:
                 return False
-        value = value.values()
-    for item in value:
-        kind = type(item)
-        if (kind is dict or kind is list or kind is tuple) and not _fits(item, depth + 1):
+            if type(container) is dict:
+                for key in container:
+                    if type(key) is not str:
+                        return False
+                    chars += len(key)
+                container = container.values()  # noqa: PLW2901
+            for item in container:
+                kind = type(item)
+                if kind is str:
+                    chars += len(item)
+                elif kind is int or kind is bool or item is None:
+                    continue
+                elif kind is float:
+                    if item - item != 0.0:  # not finite
+                        return False
+                elif kind is dict or kind is list or kind is tuple:
+                    deeper.append(item)
+                else:
+                    return False
+        if chars > QUICK_CHARS:
             return False
-    return True
+        if not deeper:
+            return True
+        level = deeper
+    return False

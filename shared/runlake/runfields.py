@@ -13,13 +13,22 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 from uuid import UUID
 
 from runlake.errors import InvalidMessage
-from runlake.messages import MAX_NAME_CHARS, MAX_TEXT_CHARS, STATUS_ALIASES, Message, RunStarted, RunUpdated
+from runlake.messages import (
+    MAX_COUNT,
+    MAX_NAME_CHARS,
+    MAX_TEXT_CHARS,
+    STATUS_ALIASES,
+    Message,
+    RunStarted,
+    RunUpdated,
+    Status,
+)
 from runlake.plain import cut, describe
-from runlake.validation import validate
+from runlake.validation import AHEAD, EARLIEST, usable_cost, validate
 from runlake.wire import decode_message
 
 M = TypeVar("M", RunStarted, RunUpdated)
@@ -37,6 +46,50 @@ _COUNTS = frozenset(
 )
 _MAPS = frozenset(("metrics_json", "context_json"))
 _AS_GIVEN = frozenset(("commit_hash", "commit_source", "event_id", "run_event_id"))
+_GIVEN_AT_START = START_FIELDS - {"event_id", "run_id", "agent_name", "job_type", "start_time"}
+_STATUSES = frozenset(get_args(Status))
+_SLOW = _TIMES | _AS_GIVEN | {"cost_usd"}
+_CHECKS = {
+    name: None
+    if name in _SLOW
+    else "count"
+    if name in _COUNTS
+    else "map"
+    if name in _MAPS
+    else "status"
+    if name == "status"
+    else MAX_TEXT_CHARS
+    if name in _TEXTS
+    else MAX_NAME_CHARS
+    for name in START_FIELDS | UPDATE_FIELDS
+}
+"""How a field's value is known to be right without asking the worker's rule; a number is the length of a text."""
+
+
+def are_right(fields: Mapping[str, Any], updating: bool = False) -> bool:
+    """Whether the worker takes these fields as they are. False also when that is not known without `build`."""
+    allowed = UPDATE_FIELDS if updating else _GIVEN_AT_START
+    for name, value in fields.items():
+        if name not in allowed:
+            return False
+        if value is None:
+            continue
+        check = _CHECKS[name]
+        if type(check) is int:
+            if type(value) is not str or len(value) > check:
+                return False
+        elif check == "count":
+            if type(value) is not int or not 0 <= value <= MAX_COUNT:
+                return False
+        elif check == "map":
+            if type(value) is not dict:
+                return False
+        elif check == "status":
+            if type(value) is not str or value not in _STATUSES:
+                return False
+        elif name != "cost_usd" or type(value) is not Decimal or usable_cost(value) is None:
+            return False
+    return True
 
 
 def build(
@@ -48,8 +101,22 @@ def build(
 ) -> tuple[M, list[str]]:
     """A message of the fields `fixed`, which are right, and `given`, which an agent chose; and the names moved.
 
-    `context` receives what has no place of its own; when it receives something, the message carries all of it.
+    `context` receives what has no place of its own; when it receives something, the message carries all of it. Should
+    all of that fail, the message is what is right, alone.
     """
+    try:
+        return _built(make, fixed, given, context, encode)
+    except Exception:  # noqa: BLE001 (the agent's own objects are at work here; told as moved)
+        return make(**fixed), list(given)
+
+
+def _built(
+    make: type[M],
+    fixed: Mapping[str, Any],
+    given: Mapping[str, Any],
+    context: dict[str, Any],
+    encode: Callable[[Message], bytes],
+) -> tuple[M, list[str]]:
     known = START_FIELDS if make is RunStarted else UPDATE_FIELDS
     fields = {name: value for name, value in given.items() if name in known and name not in fixed and value is not None}
     moved = [name for name in given if name not in fields and given[name] is not None]
@@ -104,6 +171,17 @@ def required_name(value: object, otherwise: str) -> str:
     """A name that must be there, as the worker takes it."""
     text = value if type(value) is str and len(value) <= MAX_NAME_CHARS else cut(_text(value), MAX_NAME_CHARS)
     return text.encode("utf-8", "replace").decode("utf-8") or otherwise
+
+
+def usable_time(value: object, now: datetime) -> datetime | None:
+    """A time that the worker takes at the time `now`, a naive one read as local time; None for what is none."""
+    try:
+        if not isinstance(value, datetime):
+            return None
+        zoned = value if value.tzinfo else value.astimezone()
+        return zoned if EARLIEST <= zoned <= now + AHEAD else None
+    except Exception:  # noqa: BLE001 (times at the edge of the calendar, zones of the agent's own)
+        return None
 
 
 def as_uuid(value: object) -> UUID | None:

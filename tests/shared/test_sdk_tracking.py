@@ -15,31 +15,16 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import runlake
+from runlake import wire
 from runlake.emitter import Emitter
 from runlake.messages import CommitAssociated, Message, RunEvent, RunStarted, RunUpdated
 from runlake.validation import validate
+from support.recorder import Recorder
 from support.router import Router, ipc
-
-
-class Recorder:
-    """An emitter with a router at its other end."""
-
-    def __init__(self, folder: Path) -> None:
-        self._router = Router(ipc(folder))
-        self.emitter = Emitter(self._router.endpoint)
-
-    def messages(self) -> list[Message]:
-        """Everything that was emitted; the worker would accept all of it."""
-        assert self.emitter.close()
-        self._router.close()
-        for message in self._router.messages:
-            validate(message, datetime.now(UTC))
-        return self._router.messages
-
-    def starts(self) -> dict[str, RunStarted]:
-        return {message.agent_name: message for message in self.messages() if isinstance(message, RunStarted)}
 
 
 @pytest.fixture
@@ -297,7 +282,7 @@ def test_fields_that_no_run_has_are_kept_in_the_context(recorder: Recorder, capl
         ("end_time", datetime(2026, 1, 1), datetime(2026, 1, 1).astimezone()),
         ("event_id", "0190a1b2-0000-7000-8000-000000000001", UUID("0190a1b2-0000-7000-8000-000000000001")),
         ("run_id", 17, "17"),
-        ("metrics_json", [1], {"value": "[1]"}),
+        ("metrics_json", [1], {"value": [1]}),
     ],
 )
 def test_wrong_values_are_put_right_where_that_is_no_guess(
@@ -318,6 +303,8 @@ def test_wrong_values_are_put_right_where_that_is_no_guess(
         ("commit_hash", "no hash", "'no hash'"),
         ("event_id", "not a uuid", "'not a uuid'"),
         ("cost_usd", -1, "-1"),
+        ("start_time", datetime(1, 1, 1), "0001-01-01T00:00:00"),
+        ("start_time", datetime(1969, 1, 1, tzinfo=UTC), datetime(1969, 1, 1, tzinfo=UTC)),
     ],
 )
 def test_wrong_values_that_cannot_be_put_right_are_kept_in_the_context(
@@ -330,6 +317,17 @@ def test_wrong_values_that_cannot_be_put_right_are_kept_in_the_context(
     assert start.context_json[field] in (kept, value)
     assert start.website == "example.org"
     assert end.status == "success"
+
+
+def test_none_says_nothing_in_any_field_also_in_those_that_cannot_be_set(recorder: Recorder) -> None:
+    nothing: dict[str, Any] = dict.fromkeys(("event_id", "run_id", "start_time", "status", "host", "no_field"))
+    with runlake.track_run("a", "b", emitter=recorder.emitter, **nothing) as run:
+        run.update(items_failed=1, event_id=None)
+        run.update(items_skipped=2, run_event_id=None, ts=None, **nothing)
+    state = recorder.state("a")
+    assert (state["items_failed"], state["items_skipped"]) == (1, 2)
+    assert (state["status"], state["context_json"]) == ("success", None)
+    assert state["host"]
 
 
 def test_nothing_that_an_agent_gives_raises(recorder: Recorder) -> None:
@@ -358,3 +356,102 @@ def test_a_run_without_an_emitter_to_be_had_is_only_unrecorded() -> None:
         run.event("step")
         run.update(items_failed=1)
         run.commit("abcdef1")
+
+
+class _Bad:
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+    __repr__ = __str__
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emitter]:
+    """An emitter at whose end every message of a run is valid, however odd what the run was told."""
+    router = Router(ipc(tmp_path_factory.mktemp("shared")))
+    emitter = Emitter(router.endpoint)
+    yield emitter
+    assert emitter.close(20)
+    router.close()
+    messages = []
+    for raw in (raw for received in router.received for raw in wire.split_payload(received.payload)):
+        if b"commit.associated" not in raw:  # what is no commit is for the worker to refuse, and to keep
+            messages.append(wire.decode_message(raw))
+            validate(messages[-1], datetime.now(UTC))
+    starts = [message for message in messages if isinstance(message, RunStarted)]
+    assert len(starts) >= 2
+    ended = {message.run_event_id for message in messages if isinstance(message, RunUpdated) and message.status}
+    assert {start.event_id for start in starts} <= ended
+
+
+_ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.binary(max_size=3)
+    | st.sampled_from(["x" * 70_000, "\ud800", {1}, object, 10**400, datetime(2026, 1, 1), timedelta(1), Path("/a")])
+    | st.builds(_Bad),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3) | st.integers(), inner, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+_FIELDS = st.dictionaries(
+    st.sampled_from(
+        sorted({*RunStarted.__struct_fields__, *RunUpdated.__struct_fields__, "no_field"} - {"agent_name", "job_type"})
+    ),
+    _ANY,
+)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_whatever_a_run_is_told_nothing_raises_and_the_worker_takes_every_run(
+    shared: Emitter, data: st.DataObject
+) -> None:
+    def draw() -> Any:
+        return data.draw(_ANY)
+
+    options = data.draw(st.dictionaries(st.sampled_from(["key", "traceparent", "tracestate", "heartbeat"]), _ANY))
+    fields: dict[str, Any] = {**data.draw(_FIELDS), **options}
+    with runlake.track_run(draw(), draw(), emitter=shared, **fields) as run:
+        run.event(draw(), draw())
+        run.update(**data.draw(_FIELDS))
+        run.progress(draw(), draw())
+        run.metrics(value=draw())
+        run.heartbeat(draw())
+        run.llm_call(
+            draw(), draw(), usage=draw(), response=draw(), cost_usd=draw(), prompt=draw(), finish_reason=draw()
+        )
+        run.commit(draw(), draw(), draw(), draw())
+        with run.child(draw(), draw(), **data.draw(_FIELDS)) as child:
+            assert isinstance(child.run_id, str)
+        assert [type(text) for text in (run.traceparent(), run.tracestate(), run.run_id)] == [str] * 3
+
+
+def test_exceptions_of_every_kind_are_recorded_with_what_can_be_had_of_them(recorder: Recorder) -> None:
+    class SilentError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no")
+
+    def deep(levels: int) -> None:
+        deep(levels + 1)
+
+    chained = ValueError("first")
+    chained.__cause__ = chained
+    errors: list[tuple[str, BaseException, str]] = [
+        ("silent", SilentError("x"), "SilentError"),
+        (
+            "group",
+            ExceptionGroup("many", [ValueError("a"), SilentError("b")]),
+            "ExceptionGroup: many (2 sub-exceptions)",
+        ),
+        ("chained", chained, "ValueError: first"),
+        ("surrogate", ValueError("\ud800"), "ValueError: ?"),
+    ]
+    for name, error, _ in errors:
+        with pytest.raises(type(error)), runlake.track_run(name, "j", emitter=recorder.emitter):
+            raise error
+    with pytest.raises(RecursionError), runlake.track_run("deep", "j", emitter=recorder.emitter):
+        deep(0)
+    for name, _, summary in errors:
+        state = recorder.state(name)
+        assert (state["status"], state["error_summary"]) == ("failure", summary)
+    details = recorder.state("deep")["error_details"]
+    assert "RecursionError" in details
+    assert len(details) <= 65_536
