@@ -12,10 +12,13 @@ import duckdb
 
 from runlake.sqlfile import load_queries
 from runlake_query.events import EVENT
+from runlake_query.knownruns import KnownRuns
 from runlake_query.positions import Positions
+from runlake_query.promises import Promise, Promises
 from runlake_query.recent import Recent, RecentRun
 from runlake_query.runs import RUN
-from runlake_query.subscribers import Batch, EventItem, RunItem, Subscribers
+from runlake_query.streambatch import Batch, EventItem, RunItem
+from runlake_query.subscribers import Subscribers
 
 _SQL = load_queries("runlake_query", "live.sql")
 _MAX_ITEMS = 20_000
@@ -26,37 +29,57 @@ class _Pending(NamedTuple):
     runs: list[RecentRun]
     batch: Batch | None
     too_many: bool
+    promises: list[Promise]
+    spoken: list[tuple[UUID, int]]
 
 
 class Live:
     """Of the follower's thread; what it feeds is read by others."""
 
-    def __init__(self, recent: Recent, subscribers: Subscribers) -> None:
+    def __init__(
+        self,
+        recent: Recent,
+        subscribers: Subscribers,
+        known: KnownRuns | None = None,
+        promises: Promises | None = None,
+    ) -> None:
         self._recent = recent
+        self._known = known
+        self._promises = promises or Promises()
         self._subscribers = subscribers
         self._pending: _Pending | None = None
 
     def applying(self, cursor: duckdb.DuckDBPyConnection, worker: UUID, events: int, runs: int) -> None:
         """Read what the commit will make visible."""
         if runs + events > _MAX_ITEMS:
-            self._pending = _Pending([], None, too_many=True)
+            if self._known is not None:
+                self._known.add_table(cursor, "merged")
+            self._pending = _Pending([], None, too_many=True, promises=[], spoken=[])
             return
+        watched = self._subscribers.any()
         filters = self._subscribers.filters()
         conditions = [f"coalesce({condition.sql}, false)" for _, condition in filters]
         values = {name: value for _, condition in filters for name, value in condition.values.items()}
         changed: list[RecentRun] = []
         run_items: list[RunItem] = []
+        promises: list[Promise] = []
         if runs:
             rows = cursor.execute(
                 _SQL["runs"].format(run=RUN, conditions=", ".join(["true", *conditions])), values or None
             ).fetchall()
-            for event_id, run_id, start_us, created_us, created_seq, seq, body, _, *passes in rows:
+            for event_id, run_id, start_us, created_us, created_seq, seq, body, *rest in rows:
+                agent_name, job_type, until_us, last_event_us, _, *passes = rest
                 key = UUID(event_id)
+                if until_us is not None:
+                    promises.append(Promise(key, run_id, agent_name, job_type, until_us, last_event_us))
                 changed.append(RecentRun(key, run_id, start_us, (created_us, created_seq, event_id), body.encode()))
                 run_items.append(RunItem(seq, key, run_id, body, passes))
-            self._recent.changing([UUID(event_id) for (event_id,) in cursor.execute(_SQL["touched"]).fetchall()])
+            touched = [UUID(event_id) for (event_id,) in cursor.execute(_SQL["touched"]).fetchall()]
+            if self._known is not None:
+                self._known.add(touched)
+            self._recent.changing(touched)
         event_items: list[EventItem] = []
-        if events and self._subscribers.any():
+        if events and watched:
             matches: dict[str, list[bool]] = {}
             if conditions:
                 found = cursor.execute(_SQL["matches"].format(conditions=", ".join(conditions)), values).fetchall()
@@ -65,23 +88,34 @@ class Live:
             for seq, run_event_id, run_id, kind, body in cursor.execute(_SQL["events"].format(event=EVENT)).fetchall():
                 run = UUID(run_event_id) if run_event_id else None
                 event_items.append(EventItem(seq, run, run_id, kind, body, matches.get(run_event_id, none)))
-        batch = Batch(worker, [key for key, _ in filters], run_items, event_items)
-        self._pending = _Pending(changed, batch, too_many=False)
+        batch = Batch(worker, [key for key, _ in filters], run_items, event_items, whole=watched)
+        spoken: list[tuple[UUID, int]] = []
+        if events and self._promises.any:
+            spoken = [(UUID(key), at_us) for key, at_us in cursor.execute(_SQL["spoken"]).fetchall()]
+        self._pending = _Pending(changed, batch, too_many=False, promises=promises, spoken=spoken)
 
     def applied(self, cursor: duckdb.DuckDBPyConnection, positions: Positions) -> None:
         """What was being applied is committed, and the read model reflects `positions`."""
         pending, self._pending = self._pending, None
+        if self._known is not None:
+            self._known.committed()
         if pending is None:
             self._recent.reflects(positions)
         elif pending.too_many or pending.batch is None:
             self.restarted(cursor, positions)
         else:
             self._recent.changed(pending.runs, positions)
+            self._promises.changed(pending.promises, (run.event_id for run in pending.runs))
+            self._promises.spoke(pending.spoken)
             self._subscribers.publish(pending.batch, positions)
 
     def restarted(self, cursor: duckdb.DuckDBPyConnection, positions: Positions) -> None:
         """The read model was built, or has taken a leap: what is known here of its runs is not all any more."""
         self._pending = None
+        if self._known is not None:
+            self._known.fill(cursor)
+        rows = cursor.execute(_SQL["promises"]).fetchall()
+        self._promises.restart(Promise(UUID(event_id), *rest) for event_id, *rest in rows)
         (created_us,) = cursor.execute(_SQL["latest_created"]).fetchone() or (0,)
         self._recent.restart((created_us, 2**63, ""))
         self._recent.reflects(positions)

@@ -11,7 +11,8 @@ from runlake_query.positions import Positions, format_positions
 from runlake_query.reader import Snapshot
 from runlake_query.runs import RUN
 from runlake_query.sse import frame
-from runlake_query.subscribers import Filter, Frame, Selection
+from runlake_query.streambatch import Filter, Selection
+from runlake_query.streamframes import Frame
 
 _SQL = load_queries("runlake_query", "stream.sql")
 MAX_MISSED = 10_000

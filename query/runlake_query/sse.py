@@ -16,6 +16,11 @@ def frame(kind: str, data: str, position: str) -> bytes:
     return f"id: {position}\nevent: {kind}\ndata: {data}\n\n".encode()
 
 
+def without_id(event: bytes) -> bytes:
+    """An event of `frame` that does not move the position of who hears it."""
+    return event.partition(b"\n")[2]
+
+
 def farewell(reason: str) -> bytes:
     """The last event of a stream that the server ends; it has no id, so that resuming begins where it was."""
     return f'event: dropped\ndata: {{"reason":"{reason}"}}\n\n'.encode()

@@ -18,7 +18,7 @@ def stream_routes(streams: Streams) -> list[Route]:
             method="GET", path="/api/v1/stream", handler=streams.stream, parameters=_STREAM, headers=(LAST_EVENT_ID,),
             problems=(503,), summary="Changes of runs, and run events, as server-sent events.",
             answers={200: Answer(
-                "Events named run, event, coalesced, lost, position and dropped; the id is a position",
+                "Events named run, event, stale, revived, coalesced, lost, position, dropped; the id is a position",
                 {EVENT_STREAM: None},
             )},
         ),

@@ -4,10 +4,14 @@
     event      a run event
     coalesced  what was left out because more came than a stream can tell: how many changes and events of which runs
     lost       what was left out is not known: read the list anew, and go on from here
+    stale      the sign of life that a running run promised (`heartbeat_until`) has not come: `since` when
+    revived    it spoke again, or ended: `status` says which. Neither has an id, nor is told again to who comes back
     position   where the stream begins
     dropped    the server ends the stream, and why; the client may come back with its Last-Event-ID
 
 The `id` of an event is the position that it reflects; a stream is resumed after it, with `Last-Event-ID` or `?after=`.
+Every run event is told, or counted in `coalesced`. One that names no run (no `run_event_id`) passes no filter of runs:
+it reaches streams without one, and the stream of the run that is the latest of its `run_id`.
 """
 
 from __future__ import annotations
@@ -19,8 +23,9 @@ import msgspec
 from aiohttp import web
 
 from runlake.fields import DIMENSIONS
-from runlake_query.filters import SINGLE_FILTERS, where
+from runlake_query.filters import SINGLE_FILTERS, STALE_AT, where
 from runlake_query.freshness import Freshness
+from runlake_query.keepalive import Keepalive
 from runlake_query.missed import MAX_MISSED, missed
 from runlake_query.parameters import Parameters
 from runlake_query.points import Points
@@ -30,7 +35,10 @@ from runlake_query.progress import Progress
 from runlake_query.reader import Reader
 from runlake_query.reads import Reads, query
 from runlake_query.sse import HEADERS, HEARTBEAT, farewell, frame
-from runlake_query.subscribers import Filter, Frame, Selection, Subscriber, Subscribers, TooMany
+from runlake_query.streambatch import Filter, Selection
+from runlake_query.streamframes import lost
+from runlake_query.subscriber import Subscriber
+from runlake_query.subscribers import Subscribers, TooMany
 
 PARAMETERS = ("after", "type", *SINGLE_FILTERS)
 REPEATABLE = DIMENSIONS
@@ -83,7 +91,9 @@ class Streams:
         if found.run is None:
             raise NotFound(f"Run not found: {run_id}")
         run = found.run
-        selection = Selection(run=run.event_id, run_id=run.run_id, type=parameters.text("type"))
+        latest = await self._points.by_name(run.run_id)  # events that name no run are those of the latest of its name
+        loose = run.run_id if latest.run is not None and latest.run.event_id == run.event_id else None
+        selection = Selection(run=run.event_id, run_id=loose, type=parameters.text("type"))
         return await self._serve(request, selection, None, since or {})
 
     async def _serve(
@@ -99,9 +109,9 @@ class Streams:
             raise TooBusy from None
         try:
             await response.prepare(request)
-            with suppress(ConnectionError):
+            with suppress(ConnectionError), Keepalive(request, subscriber, self._heartbeat_s) as keepalive:
                 await self._begin(response, subscriber, condition, since)
-                await self._send(request, response, subscriber)
+                await self._send(request, response, subscriber, condition, keepalive)
         finally:
             self._subscribers.remove(subscriber)
         return response
@@ -111,51 +121,63 @@ class Streams:
     ) -> None:
         """Say where the stream begins, or send what was missed."""
         if since is None:
-            position = format_positions(self._progress.positions)
+            position = format_positions(subscriber.at)
             body = msgspec.json.encode({"position": position}).decode()
             await response.write(frame("position", body, position))
+            subscriber.start(subscriber.at)
             return
+        await response.write(await self._missed(subscriber, condition, since) or HEARTBEAT)
 
+    async def _missed(self, subscriber: Subscriber, condition: Filter | None, since: Positions) -> bytes:
+        """What was committed after `since`; what is published from then on follows."""
+        subscriber.missed = False
         frames, positions = await self._reader.read(
             lambda snapshot: (missed(snapshot, subscriber.selection, condition, since), snapshot.positions),
             with_lake=True,
         )
-        subscriber.start_at({**positions, **{w: max(seq, positions.get(w, 0)) for w, seq in since.items()}})
         if frames is None:
-            body = msgspec.json.encode({"reason": f"more than {MAX_MISSED:,} were missed; read it anew"}).decode()
-            frames = [Frame(None, 0, ("", ""), "lost", frame("lost", body, format_positions(positions)))]
-        await response.write(b"".join(item.data for item in frames) or HEARTBEAT)
+            frames = [lost(positions, f"more than {MAX_MISSED:,} were missed; read it anew")]
+        subscriber.sent += len(frames)
+        subscriber.start({**positions, **{w: max(seq, positions.get(w, 0)) for w, seq in since.items()}})
+        return b"".join(item.data for item in frames)
 
-    async def _send(self, request: web.Request, response: web.StreamResponse, subscriber: Subscriber) -> None:
-        while not subscriber.dropped:
-            try:
-                await asyncio.wait_for(subscriber.wake.wait(), self._heartbeat_s)
-            except TimeoutError:
+    async def _send(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        subscriber: Subscriber,
+        condition: Filter | None,
+        keepalive: Keepalive,
+    ) -> None:
+        transport, loop = request.transport, asyncio.get_running_loop()
+        if transport is None:
+            return
+        cut: list[asyncio.TimerHandle] = []
+        # A client that reads nothing keeps a write waiting: when our patience is over, the connection is cut.
+        subscriber.on_drop = lambda: cut.append(loop.call_later(_PATIENCE_S, transport.abort))
+        try:
+            await self._send_all(response, subscriber, condition, keepalive)
+        finally:
+            for timer in cut:
+                timer.cancel()
+
+    async def _send_all(
+        self, response: web.StreamResponse, subscriber: Subscriber, condition: Filter | None, keepalive: Keepalive
+    ) -> None:
+        while not subscriber.dropped and not subscriber.gone:
+            await subscriber.wake.wait()
+            text = b""
+            if subscriber.missed:
+                text = await self._missed(subscriber, condition, subscriber.at)
+            text += subscriber.take()
+            if not text and keepalive.due():
                 text = HEARTBEAT
-            else:
-                text = subscriber.take()
-            if text and not await self._write(request, response, subscriber, text):
-                return
-        with suppress(TimeoutError):
-            await asyncio.wait_for(response.write(farewell(subscriber.dropped)), _PATIENCE_S)
-            await asyncio.wait_for(response.write_eof(), _PATIENCE_S)
-
-    async def _write(
-        self, request: web.Request, response: web.StreamResponse, subscriber: Subscriber, text: bytes
-    ) -> bool:
-        """Write, for as long as the client is not given up. False when it is."""
-        writing = asyncio.ensure_future(response.write(text))
-        while not writing.done():
-            await asyncio.wait([writing], timeout=_PATIENCE_S if subscriber.dropped else 1.0)
-            if not writing.done() and subscriber.dropped:
-                writing.cancel()
-                with suppress(asyncio.CancelledError, ConnectionError):
-                    await writing
-                if request.transport is not None:
-                    request.transport.abort()
-                return False
-        await writing
-        return True
+            if text:
+                await response.write(text)
+                keepalive.wrote()
+        if subscriber.dropped:
+            await response.write(farewell(subscriber.reason))
+            await response.write_eof()
 
 
 def _condition(parameters: Parameters) -> tuple[Filter | None, str]:
@@ -163,7 +185,8 @@ def _condition(parameters: Parameters) -> tuple[Filter | None, str]:
     plain = where(parameters)
     if not plain.values:
         return None, ""
-    key = msgspec.json.encode([plain.sql, plain.values]).decode()
+    lasting = {name: value for name, value in plain.values.items() if name != STALE_AT}
+    key = msgspec.json.encode([plain.sql, lasting]).decode()
     prefix = f"f{abs(hash(key)):x}_"
     prefixed = where(parameters, prefix)
     return Filter(prefixed.sql, prefixed.values), key

@@ -37,8 +37,6 @@ def run(short: bool) -> None:
             _at_rate(site, ingest, query, url, rate, seconds)
     with _site() as (_, ingest, query, _url):
         _idle(ingest, query, 1.0 if short else 20.0)
-    with _site() as (site, ingest, query, url):
-        _watchers(site, query, url, 20 if short else 1_000, 1_000, seconds)
 
 
 @contextmanager
@@ -107,23 +105,6 @@ def _idle(ingest: Process, query: Process, seconds: float) -> None:
         figure(f"CPU of idle {name}", max(0.001, 100 * (_cpu(process) - was) / elapsed), "% of one core")
 
 
-def _watchers(site: Site, query: Process, url: str, clients: int, rate: int, seconds: float) -> None:
-    """Many clients of one process, each of which hears every event."""
-    with _child("watcher", url, clients) as watchers:
-        assert watchers.stdout
-        assert watchers.stdout.readline() == "ready\n"
-        before, begun = _cpu(query), perf_counter()
-        with _child("load", site.ingest_endpoint, rate) as load, _Watch(url, type="load") as watch:
-            threading.Event().wait(seconds)
-            reached = float(_end(load))
-            wait_until(lambda: watch.quiet_for(1.0), "all has been told")
-        used = 100 * (_cpu(query) - before) / (perf_counter() - begun)
-        heard = msgspec.json.decode(_end(watchers))
-    facts: dict[str, Any] = {"clients": clients, "rate": round(reached), "ended": heard["ended"]}
-    figure("frames to clients of one process", heard["heard"] / seconds, "1/s", **facts, least=heard["least"])
-    figure("CPU of query with clients", used, "% of one core", **facts)
-
-
 def _end(child: subprocess.Popen[str]) -> str:
     assert child.stdin
     assert child.stdout
@@ -165,18 +146,11 @@ class _Watch(Stream):
 
     def __init__(self, url: str, **parameters: Any) -> None:
         super().__init__(url, **(parameters or {"agent_name": "probe"}))
-        self._last = (0, perf_counter())
 
     def heard_at(self, run_id: str) -> float:
         """When the stream first told of a run."""
         wait_until(lambda: run_id in self.first_heard, "the stream tells of the run")
         return self.first_heard[run_id]
-
-    def quiet_for(self, seconds: float) -> bool:
-        count = len(self.told)
-        if count != self._last[0]:
-            self._last = (count, perf_counter())
-        return perf_counter() - self._last[1] > seconds
 
 
 def _cpu(process: Process) -> float:

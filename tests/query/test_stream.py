@@ -12,7 +12,9 @@ from msgspec import structs
 from runlake.messages import RunStarted
 from runlake_query.positions import parse_positions
 from runlake_query.sse import frame
-from runlake_query.subscribers import MAX_FILTERS, Filter, Frame, Selection, Subscribers, TooMany, coalesce
+from runlake_query.streambatch import Filter, Selection
+from runlake_query.streamframes import Frame, coalesce
+from runlake_query.subscribers import MAX_FILTERS, Subscribers, TooMany
 from support.api import Api, Start
 from support.processes import Process, Site, wait_until
 from support.producer import Producer
@@ -174,6 +176,72 @@ def test_who_does_not_read_is_dropped_with_the_reason_and_nobody_else_suffers(
         assert "too slow" in slow.wait("dropped")[0].data["reason"]
         assert len(slow.of("event")) < 260
         assert api.get("/health").status == 200
+
+
+def test_events_that_name_no_run_reach_streams_without_a_filter_of_runs_and_the_latest_run_of_their_run_id(
+    producer: Producer, served: tuple[Process, Api]
+) -> None:
+    _, api = served
+    old, new = run_of("a"), run_of("a")
+    new = structs.replace(new, run_id=old.run_id)
+    ack = producer.deliver([old, new])
+    assert len(api.ok(f"/api/v1/runs?after={ack.worker}:2")["runs"]) == 2
+    with (
+        Stream(api.url) as everything,
+        Stream(api.url, type="step") as steps,
+        Stream(api.url, agent_name="a") as filtered,
+        Stream(api.url, f"/api/v1/runs/{old.event_id}/events") as of_old,
+        Stream(api.url, f"/api/v1/runs/{old.run_id}/events") as of_latest,
+    ):
+        for stream in (everything, steps, filtered):
+            stream.wait("position")
+        own = structs.replace(event(2, old.run_id), run_event_id=old.event_id)
+        last = structs.replace(event(3, old.run_id), run_event_id=new.event_id)
+        producer.deliver([event(1, old.run_id), own, last])
+        for stream, numbers in (
+            (everything, [1, 2, 3]), (steps, [1, 2, 3]), (filtered, [2, 3]), (of_old, [2]), (of_latest, [1, 3]),
+        ):  # fmt: skip
+            assert [told.data["payload"]["number"] for told in stream.wait("event", len(numbers))] == numbers
+        begin = everything.of("position")[0].position
+    with Stream(api.url, last=begin, agent_name="a") as again:
+        assert [told.data["payload"]["number"] for told in again.wait("event", 2)] == [2, 3]
+
+
+def test_a_page_of_an_allowed_origin_may_read_a_stream(producer: Producer, start: Start) -> None:
+    _, api = start("--cors-origins", "https://a.example")
+    for origin, allowed in (("https://a.example", "https://a.example"), ("https://b.example", None)):
+        with Stream(api.url, headers={"Origin": origin}) as stream:
+            stream.wait("position")
+            assert stream.headers.get("access-control-allow-origin") == allowed
+            assert "Origin" in stream.headers["vary"]
+
+
+def test_the_metrics_page_counts_clients_frames_and_drops_by_reason(
+    producer: Producer, served: tuple[Process, Api]
+) -> None:
+    _, api = served
+
+    def counts() -> dict[str, float]:
+        lines = [line.rpartition(" ") for line in api.get("/metrics").text.splitlines()]
+        return {name: float(value) for name, _, value in lines if name.startswith("runlake_stream_")}
+
+    with Stream(api.url) as one, Stream(api.url) as two, Stream(api.url, paused=True) as slow:
+        for stream in (one, two):
+            stream.wait("position")
+        producer.deliver([event(number) for number in range(3)])
+        for stream in (one, two):
+            stream.wait("event", 3)
+        assert counts()["runlake_stream_clients"] == 3
+        assert counts()["runlake_stream_frames_sent_total"] == 9
+        assert counts()["runlake_stream_queued_bytes"] == 0
+        for number in range(260):
+            producer.deliver([event(number, text="x" * 60_000)])
+        one.wait("event", 263)
+        slow.resume()
+        slow.wait("dropped")
+    wait_until(lambda: counts()["runlake_stream_clients"] == 0, "the clients that left are seen")
+    assert counts()['runlake_stream_dropped_total{reason="slow"}'] == 1
+    assert counts()['runlake_stream_dropped_total{reason="stopping"}'] == 0
 
 
 def test_a_process_that_stops_says_so(producer: Producer, served: tuple[Process, Api]) -> None:

@@ -6,8 +6,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,8 @@ def served(site: Site) -> Iterator[tuple[Process, str]]:
 
 
 @contextmanager
-def runlake(*arguments: str, http: str) -> Iterator[subprocess.Popen[str]]:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("RUNLAKE_")}
+def runlake(*arguments: str, http: str, env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RUNLAKE_")} | dict(env or {})
     command = [sys.executable, "-m", "runlake.cli", *arguments, "--http", http]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     with process:
@@ -103,6 +104,36 @@ def test_show_follow_prints_the_events_of_a_run_and_goes_on(site: Site, served: 
             assert [line["data"]["payload"]["number"] for line in lines(show, 2)] == [2, 4]
 
 
+TOKEN = "only-for-this-test-0123456789"
+
+
+def test_both_send_the_token_of_the_settings_and_never_show_it(site: Site, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(f"{TOKEN}\n")
+    process, url = site.query("--token-file", str(file))
+    http = url.removeprefix("http://")
+    with process, Producer(site.ingest_endpoint) as producer:
+        run = started("r")
+        producer.deliver([run, structs.replace(event(1, "r"), run_event_id=run.event_id)])
+        said = ""
+        for env in ({"RUNLAKE_TOKEN": TOKEN}, {"RUNLAKE_TOKEN_FILE": str(file)}):
+            for command in ("tail --from= --count 2", "runs show r --follow"):
+                with runlake(*command.split(), http=http, env=env) as told:
+                    heard = lines(told, 1)
+                    assert heard[0]["data"]["run_id"] == "r"
+                    assert TOKEN not in Path(f"/proc/{told.pid}/cmdline").read_text()
+                    told.terminate()
+                    said += "".join(told.communicate(timeout=20))
+        for env in ({}, {"RUNLAKE_TOKEN": TOKEN[::-1]}):
+            for command in ("tail", "runs show r --follow"):
+                with runlake(*command.split(), http=http, env=env) as refused:
+                    said += "".join(refused.communicate(timeout=20))
+                    assert refused.returncode == 1
+        assert said.count("Authorization") + said.count("token") > 0
+        assert TOKEN not in said
+        assert TOKEN[::-1] not in said
+
+
 @pytest.mark.parametrize("command", [("tail", "--status", "odd"), ("tail", "--from", "yesterday")])
 def test_what_the_api_refuses_is_said_in_one_line(command: tuple[str, ...], served: tuple[Process, str]) -> None:
     with runlake(*command, http=served[1]) as tail:
@@ -141,6 +172,23 @@ def test_people_read_one_line_for_each_and_recorded_text_steers_no_terminal(
         "… too slow",
     ]
     assert line_of(told[1])[1] == "red"
+
+
+def test_stale_runs_are_told_and_listed(site: Site, served: tuple[Process, str]) -> None:
+    run = started("quiet", heartbeat_until=datetime.now(UTC) + timedelta(seconds=0.2))
+    with Producer(site.ingest_endpoint) as producer, runlake("tail", http=served[1]) as tail:
+        lines(tail, 1)
+        producer.deliver([run, started("other")])
+        told = lines(tail, 3)[-1]
+        assert (told["kind"], told["data"]["run_id"], told["data"]["status"]) == ("stale", "quiet", "running")
+        with runlake("runs", "--stale", "--json", http=served[1]) as listed:
+            assert [one["run_id"] for one in json.loads(listed.communicate(timeout=60)[0])["runs"]] == ["quiet"]
+
+
+def test_people_read_who_is_silent_since_when_and_who_came_back() -> None:
+    data = {"agent_name": "a", "job_type": "j", "run_id": "r", "status": "running", "since": "2026-01-28T10:30:00Z"}
+    assert line_of(Told("stale", "", data)) == ("10:30:00  a  j  r  stale: silent since then", "yellow")
+    assert line_of(Told("revived", "", data)) == ("          a  j  r  revived: running", "green")
 
 
 def test_a_stream_is_read_event_by_event_and_comments_are_left_out() -> None:

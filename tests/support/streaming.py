@@ -25,12 +25,13 @@ class Stream:
         *,
         last: str | None = None,
         paused: bool = False,
+        headers: dict[str, str] | None = None,
         **parameters: Any,
     ) -> None:
         self._connection = HTTPConnection(urlsplit(url).netloc, timeout=60)
-        headers = {"Accept": "text/event-stream"} | ({} if last is None else {"Last-Event-ID": last})
+        sent = {"Accept": "text/event-stream", **(headers or {})} | ({} if last is None else {"Last-Event-ID": last})
         query = urlencode(parameters, doseq=True)
-        self._connection.request("GET", f"{path}{'?' if query else ''}{query}", headers=headers)
+        self._connection.request("GET", f"{path}{'?' if query else ''}{query}", headers=sent)
         self._socket = self._connection.sock
         self.response: HTTPResponse = self._connection.getresponse()
         self.headers = {name.lower(): value for name, value in self.response.getheaders()}

@@ -32,12 +32,14 @@ def follow(
     params: Sequence[tuple[str, object]] = (),
     *,
     since: str | None = None,
+    token: str = "",
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Told]:
     """The events of the stream at `path` of the API at `address` (host:port), without end.
 
     When the connection is lost, it is made again, and the stream goes on after the last event. `since` is the position
-    to begin after; None: now. Raises CommandFailed when the API refuses the request, or cannot be reached at first.
+    to begin after; None: now. `token` goes with every request, and nowhere else. Raises CommandFailed when the API
+    refuses the request, or cannot be reached at first.
     """
     query = urllib.parse.urlencode([(name, str(value)) for name, value in params if value is not None])
     url = f"{path}{'?' if query else ''}{query}"
@@ -47,7 +49,7 @@ def follow(
     while True:
         connection = http.client.HTTPConnection(address, timeout=_SILENCE_S)
         try:
-            for told in _once(connection, url, last):
+            for told in _once(connection, url, last, token):
                 connected, pause = True, _PAUSE_S
                 last = told.position or last
                 yield told
@@ -63,8 +65,10 @@ def follow(
         pause = min(_MAX_PAUSE_S, pause * 2)
 
 
-def _once(connection: http.client.HTTPConnection, url: str, last: str | None) -> Iterator[Told]:
+def _once(connection: http.client.HTTPConnection, url: str, last: str | None, token: str) -> Iterator[Told]:
     headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last} if last is not None else {})
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
     connection.request("GET", url, headers=headers)
     response = connection.getresponse()
     if response.status == 503:

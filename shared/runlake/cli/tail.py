@@ -35,9 +35,9 @@ def add_to(commands: Subcommands) -> None:
 
 def tail(arguments: argparse.Namespace) -> int:
     """Print what the stream tells, until it has told enough."""
-    address = settings_module.from_arguments(arguments).http
+    settings = settings_module.from_arguments(arguments)
     params = [*filter_params(arguments), ("type", arguments.type)]
-    told = follow(address, "/api/v1/stream", params, since=arguments.position)
+    told = follow(settings.http, "/api/v1/stream", params, since=arguments.position, token=settings.token)
     print_told(told, people=for_people(arguments.json), count=arguments.count)
     return 0
 
@@ -74,6 +74,12 @@ def line_of(told: Told) -> tuple[str, str]:
         case "event":
             shown = f"{cell(data['type'])}  {cell(data['run_id'])}  {cell(data['payload'])}"
             return f"{clock(data['ts'], data['ts'][:10])}    {shown}", "dim"
+        case "stale":
+            shown = "  ".join(cell(data[name]) for name in ("agent_name", "job_type", "run_id"))
+            return f"{clock(data['since'], data['since'][:10])}  {shown}  stale: silent since then", "yellow"
+        case "revived":
+            shown = "  ".join(cell(data[name]) for name in ("agent_name", "job_type", "run_id") if data[name])
+            return f"{' ' * 8}  {shown}  revived: {cell(data['status'])}", "green"
         case "coalesced":
             return f"… {data['events']:,} events and {data['changes']:,} changes more than can be shown", "yellow"
         case "lost" | "dropped":
