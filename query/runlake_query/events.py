@@ -51,7 +51,7 @@ def list_events(
     cursor = parameters.cursor(_Cursor)
     kind = parameters.text("type")
     event_id = find_run(snapshot, run_id)
-    loose_run_id, first, last, has_older, since = snapshot.one(_SQL["bounds"], {"event_id": event_id})
+    loose_run_id, first, last, has_older, since = _bounds(snapshot, event_id)
     if first is None:
         return Events([], None)
     if has_older and not with_lake:
@@ -81,3 +81,11 @@ def list_events(
     rows = rows[:limit]
     next_cursor = encode_cursor(_Cursor(rows[-1][1], UUID(rows[-1][2]), rows[-1][3])) if more else None
     return Events([row[0] for row in rows], next_cursor)
+
+
+def _bounds(snapshot: Snapshot, event_id: str) -> tuple[Any, ...]:
+    """The run_id of the loose events that belong to a run, when there are any; and what the query `bounds` says."""
+    run_id, *bounds = snapshot.one(_SQL["bounds"], {"event_id": event_id})
+    values = {"event_id": event_id, "run_id": run_id, "first": bounds[0], "last": bounds[1]}
+    loose = snapshot.rows(_SQL["loose_bounds"], values)
+    return loose[0] if loose else (None, *bounds)

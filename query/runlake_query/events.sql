@@ -2,17 +2,31 @@
 
 -- name: bounds
 -- When the events of a run were, as bounds for looking for them, and what of them only the lake has.
--- The loose events of its run_id belong to a run when it is the most recently created one.
 SELECT
-    CASE WHEN loose.event_id IS NOT NULL THEN run.run_id END AS loose_run_id,
-    least(run.first_event_at, loose.first_event_at)::VARCHAR AS first_event_at,
-    greatest(run.last_event_at, loose.last_event_at)::VARCHAR AS last_event_at,
-    coalesce(least(run.first_event_at, loose.first_event_at) < meta.events_since, false) AS has_older,
-    meta.events_since::VARCHAR AS events_since
+    run.run_id,
+    run.first_event_at::VARCHAR,
+    run.last_event_at::VARCHAR,
+    coalesce(run.first_event_at < meta.events_since, false),
+    meta.events_since::VARCHAR
 FROM shown AS run
 CROSS JOIN meta
-LEFT JOIN loose_of_run AS loose ON loose.event_id = run.event_id
 WHERE run.event_id = $event_id::UUID
+
+-- name: loose_bounds
+-- The same with the loose events of its run_id, which belong to a run when it is the most recently created one of them.
+SELECT
+    loose.run_id,
+    least($first::TIMESTAMPTZ, loose.first_event_at)::VARCHAR,
+    greatest($last::TIMESTAMPTZ, loose.last_event_at)::VARCHAR,
+    least($first::TIMESTAMPTZ, loose.first_event_at) < meta.events_since,
+    meta.events_since::VARCHAR
+FROM loose_events AS loose
+CROSS JOIN meta
+WHERE
+    loose.run_id = $run_id
+    AND $event_id::UUID = (
+        SELECT arg_max(event_id, (created_at, created_seq, event_id)) FROM shown WHERE run_id = $run_id
+    )
 
 -- name: events
 -- By time, then position. `{sources}` are the queries `recent` and `older`; `{conditions}` are those of the request.

@@ -15,8 +15,10 @@ _STATUSES = ("running", "success", "failure", "partial", "timeout", "cancelled",
 _TIMES = ("start_time_from", "start_time_to", "created_after", "created_before")
 _DURATIONS = ("min_duration_ms", "max_duration_ms")
 
-SINGLE_FILTERS: tuple[str, ...] = (*_TIMES, *_DURATIONS, "q", "root")
+SINGLE_FILTERS: tuple[str, ...] = (*_TIMES, *_DURATIONS, "q", "root", "stale")
 """Filters that are given once."""
+STALE_AT = "stale_at"
+"""The name of the bound value that says at which time runs are stale, after a prefix."""
 
 
 class Where(NamedTuple):
@@ -55,4 +57,12 @@ def where(parameters: Parameters, prefix: str = "") -> Where:
         add(name, parameters.integer(name))
     add("q", parameters.text("q") or None)
     add("root", parameters.boolean("root"))
+    if (stale := parameters.boolean("stale")) is not None:
+        values |= {f"{prefix}stale": stale, f"{prefix}{STALE_AT}": parameters.now().isoformat()}
+        conditions.append(_SQL["stale"].format(value=f"${prefix}stale", is_stale=is_stale(prefix)))
     return Where("\n    AND ".join(conditions) or "true", values)
+
+
+def is_stale(prefix: str = "") -> str:
+    """Whether a run is stale, as SQL that binds a time as STALE_AT."""
+    return _SQL["is_stale"].format(at=f"${prefix}{STALE_AT}")

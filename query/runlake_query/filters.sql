@@ -32,3 +32,12 @@ contains(
 
 -- name: root
 (parent_run_id IS NULL) = {value}
+
+-- name: stale
+{is_stale} = {value}
+
+-- name: is_stale
+-- A running run whose promised sign of life has not come by {at}: nothing has an event of a later time, either.
+coalesce(
+    status = 'running' AND heartbeat_until < {at}::TIMESTAMPTZ AND coalesce(last_event_at <= heartbeat_until, true), false
+)

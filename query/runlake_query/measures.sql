@@ -1,10 +1,13 @@
 -- The measures of a rollup, each an aggregate over shown runs; adding one is adding it here. What a measure is for a
--- bucket without runs is what it gives for no rows. One whose name ends in `_time` is a time.
+-- bucket without runs is what it gives for no rows: sums are 0 then, and all else is NULL. Runs without the value that is
+-- measured count for nothing. One whose name ends in `_time` is a time. The percentiles are one aggregate, computed once.
 
 -- name: runs
 count(*)
 -- name: running
 count(*) FILTER (status = 'running')
+-- name: stale
+count(*) FILTER (stale)
 -- name: success
 count(*) FILTER (status = 'success')
 -- name: failure
@@ -20,13 +23,13 @@ avg((status = 'success')::INTEGER) FILTER (status != 'running')
 -- name: avg_duration_ms
 avg(duration_ms)
 -- name: p50_duration_ms
-quantile_cont(duration_ms, 0.5)
+quantile_cont(duration_ms, [0.5, 0.9, 0.95, 0.99])[1]
 -- name: p90_duration_ms
-quantile_cont(duration_ms, 0.9)
+quantile_cont(duration_ms, [0.5, 0.9, 0.95, 0.99])[2]
 -- name: p95_duration_ms
-quantile_cont(duration_ms, 0.95)
+quantile_cont(duration_ms, [0.5, 0.9, 0.95, 0.99])[3]
 -- name: p99_duration_ms
-quantile_cont(duration_ms, 0.99)
+quantile_cont(duration_ms, [0.5, 0.9, 0.95, 0.99])[4]
 -- name: max_duration_ms
 max(duration_ms)
 -- name: items_discovered
@@ -41,6 +44,10 @@ coalesce(sum(items_skipped), 0)
 coalesce(sum(input_tokens), 0)
 -- name: output_tokens
 coalesce(sum(output_tokens), 0)
+-- name: cache_read_tokens
+coalesce(sum(cache_read_tokens), 0)
+-- name: cache_write_tokens
+coalesce(sum(cache_write_tokens), 0)
 -- name: cost_usd
 coalesce(sum(cost_usd), 0)
 -- name: events

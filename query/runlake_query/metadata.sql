@@ -1,12 +1,10 @@
 -- What agents and jobs there are, and how many runs of late.
 
 -- name: names
-SELECT
-    to_json(list_sort(list_distinct(list(agent_name)))),
-    count(DISTINCT agent_name),
-    to_json(list_sort(list_distinct(list(job_type)))),
-    count(DISTINCT job_type)
-FROM shown
+-- Distinct first, so that no more than the names themselves is ever collected.
+SELECT to_json(agents.names), coalesce(len(agents.names), 0), to_json(jobs.names), coalesce(len(jobs.names), 0)
+FROM (SELECT list(agent_name ORDER BY agent_name) AS names FROM (SELECT DISTINCT agent_name FROM shown)) AS agents
+CROSS JOIN (SELECT list(job_type ORDER BY job_type) AS names FROM (SELECT DISTINCT job_type FROM shown)) AS jobs
 
 -- name: summary
 -- The numbers of the JSON form of /metrics.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runlake.fields import DIMENSIONS
+from runlake.fields import CHANGE_FIELDS, DIMENSIONS
 from runlake_query.parameters import DEFAULT_LIMIT, MAX_LIMIT
 
 
@@ -32,6 +32,7 @@ def _count(description: str, **schema: Any) -> dict[str, Any]:
 PATHS = {
     "run_id": _text("A run_id (the most recently created run of it), or an event_id; URL-encoded", minLength=1),
     "event_id": _text("The event_id of a run", format="uuid"),
+    "sha": _text("A commit hash, or the first 4 or more characters of one", pattern="^[0-9a-zA-Z]{4,40}$"),
 }
 HEADERS = {
     "Last-Event-ID": _text("The id of the last event that was received: the stream goes on after it"),
@@ -53,6 +54,9 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "min_duration_ms": _count("Runs that took at least this long, milliseconds"),
     "max_duration_ms": _count("Runs that took at most this long, milliseconds"),
     "q": _text("Text in names and summaries"),
+    "stale": _one(
+        {"type": "boolean"}, "Running runs whose promised sign of life has not come (true), or all others (false)"
+    ),
     "root": _one({"type": "boolean"}, "Runs without a parent (true), or with one (false)"),
     "limit": _count("How many at most", minimum=1, maximum=MAX_LIMIT, default=DEFAULT_LIMIT),
     "offset": _count("How many to leave out first; prefer `cursor`", default=0),
@@ -61,6 +65,13 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "A position: answer once it is reflected", pattern=r"^[0-9a-f-]{36}:[0-9]+(,[0-9a-f-]{36}:[0-9]+)*$"
     ),
     "type": _text("Events of this type"),
+    "ts_from": _time("Events of this time or later"),
+    "ts_to": _time("Events before this time"),
+    "format": _text(
+        "The format of the answer, before `Accept`: `json`, `csv`, `ndjson`, `parquet`; of SQL also `arrow`"
+    ),
+    "depth": _count("How many levels below the root to list; totals are of all", maximum=50, default=50),
+    "field": _text("Changes that set this field", enum=[field.name for field in CHANGE_FIELDS]),
     "group_by": _text(f"Up to 4 of {', '.join(DIMENSIONS)}, separated by commas"),
     "bucket": _text("Buckets of start_time", enum=["minute", "hour", "day", "week", "month"]),
     "tz": _text("The IANA time zone of the buckets", default="UTC"),

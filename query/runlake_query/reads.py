@@ -21,6 +21,8 @@ from runlake_query.positions import Positions, format_positions
 from runlake_query.problems import NotFound
 from runlake_query.progress import Progress
 from runlake_query.reader import Reader, Snapshot
+from runlake_query.staleclock import stale_clock
+from runlake_query.totals import Totals
 
 T = TypeVar("T")
 Work = Callable[[Snapshot], bytes]
@@ -45,11 +47,14 @@ class Reads:
         self._progress = progress
         self._utcnow = utcnow
         self._metadata = MetadataCache()
+        self._totals = Totals()
 
     async def runs(self, request: web.Request) -> web.Response:
         """`GET /api/v1/runs`"""
         parameters = query(request, runs.LIST_PARAMETERS, runs.LIST_REPEATABLE)
-        return await self._listed(request, parameters, lambda snapshot: runs.list_runs(snapshot, parameters))
+        return await self._listed(
+            request, parameters, lambda snapshot: runs.list_runs(snapshot, parameters, self._totals)
+        )
 
     async def run(self, request: web.Request) -> web.Response:
         """`GET /api/v1/runs/{run_id}`"""
@@ -166,4 +171,4 @@ def _lines(items: list[str]) -> bytes:
 
 def query(request: web.Request, known: Iterable[str] = (), repeatable: Iterable[str] = ()) -> Parameters:
     """The checked query string. Raises InvalidParameter."""
-    return Parameters(request.query.items(), known, repeatable)
+    return Parameters(request.query.items(), known, repeatable, stale_clock(request))

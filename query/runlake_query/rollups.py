@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from runlake.fields import DIMENSIONS
 from runlake.sqlfile import load_queries
-from runlake_query.filters import SINGLE_FILTERS, Where, where
+from runlake_query.filters import SINGLE_FILTERS, STALE_AT, Where, is_stale, where
 from runlake_query.jsontext import array, encode, quoted
 from runlake_query.parameters import Parameters, one_of
 from runlake_query.positions import format_positions
@@ -30,7 +30,6 @@ BUCKETS: dict[str, tuple[str, float]] = {
 """For each bucket a step in SQL that skips none, and its length in seconds (a month's least)."""
 _SHORT = ("minute", "hour")
 MAX_DIMENSIONS = 4
-MAX_LIMIT = 10_000
 MAX_BUCKETS = 10_000
 """How many buckets a range may have when empty ones are filled in."""
 MAX_FILLED_ROWS = 100_000
@@ -55,6 +54,8 @@ class Plan(NamedTuple):
     condition: Where
     span_s: float | None
     """The length of the range in seconds when all of it is given, so that empty buckets appear."""
+    stale_at: str | None
+    """The time by which runs are stale, where that is measured."""
 
     @property
     def filled(self) -> bool:
@@ -96,33 +97,49 @@ def plan(parameters: Parameters) -> Plan:
         zone=parameters.zone("tz"),
         measures=measures,
         order=tuple(order),
-        limit=parameters.limit(high=MAX_LIMIT),
+        limit=parameters.limit(),
         condition=where(parameters),
         span_s=span_s,
+        stale_at=parameters.now().isoformat() if "stale" in measures else None,
     )
 
 
 def rollup(snapshot: Snapshot, parameters: Parameters) -> bytes:
     """The body of `GET /api/v1/rollups`."""
     asked = plan(parameters)
-    base, values = _base(asked)
+    base, values = _base(snapshot, asked)
     total_query = _SQL["total"].format(measures=_select(asked.measures), base=base)
     (totals,) = snapshot.one(_SQL["totals"].format(row=_row(asked.measures), query=total_query), values)
     if asked.filled and asked.dimensions:
         _check_groups(snapshot, asked, base, values)
     query, values = _grouped(asked, base, values)
-    order = [f"{name} {'DESC' if descends else 'ASC'} NULLS LAST" for name, descends in asked.order]
-    order += [f"{name} ASC NULLS LAST" for name in asked.keys]
     row = _row((*asked.keys, *asked.measures))
-    rows = snapshot.rows(
-        _SQL["rows"].format(row=row, query=query, order=", ".join(order) or "1"), {**values, "limit": asked.limit + 1}
-    )
+    rows: list[tuple[str, ...]] = [(totals,)]
+    if asked.keys:
+        rows = snapshot.rows(
+            _SQL["rows"].format(row=row, query=query, order=_order(asked)), {**values, "limit": asked.limit + 1}
+        )
     truncated = len(rows) > asked.limit
     return (
         f'{{"group_by":{encode(asked.dimensions).decode()},"bucket":{quoted(asked.bucket)},'
         f'"rows":{array(row[0] for row in rows[: asked.limit])},"totals":{totals},'
         f'"truncated":{"true" if truncated else "false"},"position":{quoted(format_positions(snapshot.positions))}}}'
     ).encode()
+
+
+def rows_query(snapshot: Snapshot, parameters: Parameters) -> tuple[str, dict[str, Any], str]:
+    """The rows of a rollup as a query, its values, and what to order it by. Raises InvalidParameter."""
+    asked = plan(parameters)
+    base, values = _base(snapshot, asked)
+    if asked.filled and asked.dimensions:
+        _check_groups(snapshot, asked, base, values)
+    return *_grouped(asked, base, values), _order(asked)
+
+
+def _order(asked: Plan) -> str:
+    order = [f"{name} {'DESC' if descends else 'ASC'} NULLS LAST" for name, descends in asked.order]
+    order += [f"{name} ASC NULLS LAST" for name in asked.keys]
+    return ", ".join(order) or "1"
 
 
 def _default_order(bucket: str | None, measures: tuple[str, ...]) -> list[str]:
@@ -154,15 +171,20 @@ def _check_groups(snapshot: Snapshot, asked: Plan, base: str, values: dict[str, 
         )
 
 
-def _base(asked: Plan) -> tuple[str, dict[str, Any]]:
+def _base(snapshot: Snapshot, asked: Plan) -> tuple[str, dict[str, Any]]:
     """The query of the runs that match, and its values."""
-    runs = _SQL["runs_with_loose_events" if "events" in asked.measures else "runs"]
+    loose = "events" in asked.measures and snapshot.one(_SQL["has_loose_events"])[0]
+    runs = _SQL["runs_with_loose_events" if loose else "runs"]
     values = dict(asked.condition.values)
     bucket = "NULL"
     if asked.bucket:
         bucket = _bucket_of("start_time", asked.bucket)
         values |= {"bucket": asked.bucket, "tz": asked.zone}
-    return _SQL["base"].format(bucket=bucket, runs=runs, where=asked.condition.sql), values
+    stale = ""
+    if "stale" in asked.measures:
+        stale = f", {is_stale()} AS stale"
+        values[STALE_AT] = asked.stale_at
+    return _SQL["base"].format(bucket=bucket, stale=stale, runs=runs, where=asked.condition.sql), values
 
 
 def _grouped(asked: Plan, base: str, values: dict[str, Any]) -> tuple[str, dict[str, Any]]:

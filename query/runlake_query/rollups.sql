@@ -1,7 +1,11 @@
--- Rollups: measures of the runs that match, by dimensions and by bucket of their start.
+-- Rollups: measures of the runs that match, by dimensions and by bucket of their start. No bucket begins before year 1.
 
 -- name: runs
 SELECT * FROM shown
+
+-- name: has_loose_events
+-- Without any, the join for them would be in vain, and it costs more than all else.
+SELECT EXISTS (FROM loose_events)
 
 -- name: runs_with_loose_events
 -- Counting the events that belong to a run by its run_id alone, too.
@@ -11,15 +15,18 @@ LEFT JOIN loose_of_run ON loose_of_run.event_id = shown.event_id
 
 -- name: base
 -- The runs that match, each with its bucket. Statuses and fields keep their names.
-SELECT *, {bucket} AS bucket FROM ({runs}) WHERE {where}
+SELECT *, {bucket} AS bucket{stale} FROM ({runs}) WHERE {where}
 
 -- name: short_bucket
 -- Minutes and hours are counted from their local start; the hour that comes twice when clocks go back is two buckets.
-{time} - ({time} AT TIME ZONE $tz - date_trunc($bucket, {time} AT TIME ZONE $tz))
+greatest(
+    {time} - ({time} AT TIME ZONE $tz - date_trunc($bucket, {time} AT TIME ZONE $tz)),
+    '0001-01-01 00:00:00+00'::TIMESTAMPTZ
+)
 
 -- name: long_bucket
 -- Days, weeks and months begin at local midnight, so that a day may have 23 or 25 hours.
-date_trunc($bucket, {time} AT TIME ZONE $tz) AT TIME ZONE $tz
+greatest(date_trunc($bucket, {time} AT TIME ZONE $tz) AT TIME ZONE $tz, '0001-01-01 00:00:00+00'::TIMESTAMPTZ)
 
 -- name: short_buckets
 -- The buckets of moments in the range, close enough that none is missed: a zone may shift by a quarter of an hour.
@@ -33,12 +40,14 @@ FROM (
 )
 
 -- name: long_buckets
-SELECT DISTINCT
-    unnest(generate_series(
+SELECT DISTINCT greatest(local_start AT TIME ZONE $tz, '0001-01-01 00:00:00+00'::TIMESTAMPTZ) AS bucket
+FROM (
+    SELECT unnest(generate_series(
         date_trunc($bucket, $start_time_from::TIMESTAMPTZ AT TIME ZONE $tz),
         ($start_time_to::TIMESTAMPTZ - INTERVAL 1 MICROSECOND) AT TIME ZONE $tz,
         {step}
-    )) AT TIME ZONE $tz AS bucket
+    )) AS local_start
+)
 
 -- name: grouped
 SELECT {keys}{measures} FROM ({base}) GROUP BY {key_numbers}

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
+from importlib.resources import files
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from runlake.fields import DIMENSIONS
 from runlake_query.rollups import DEFAULT_MEASURES, MEASURES
 from support.api import Api, Start
-from support.fleet import Fleet
-from support.lakes import LakeWriter, Worker
+from support.fleet import CHOICES, DAYS, FIRST, PASSED, Fleet
+from support.lakes import LakeWriter, Worker, at
 
 Run = dict[str, Any]
 Key = tuple[Any, ...]
-_SUMS = ("items_discovered", "items_succeeded", "items_failed", "items_skipped", "input_tokens", "output_tokens")
+_SUMS = (
+    "items_discovered", "items_succeeded", "items_failed", "items_skipped", "input_tokens", "output_tokens",
+    "cache_read_tokens", "cache_write_tokens",
+)  # fmt: skip
 _FINISHED = ("success", "failure", "partial", "timeout", "cancelled")
 
 
@@ -43,6 +48,7 @@ def measured(runs: list[Run], events: dict[str, int]) -> dict[str, Any]:
     return {
         "runs": len(runs),
         **{status: statuses.count(status) for status in ("running", *_FINISHED)},
+        "stale": sum(run["status"] == "running" and run["heartbeat_until"] == PASSED for run in runs),
         "success_rate": statuses.count("success") / finished if finished else None,
         "avg_duration_ms": sum(durations) / len(durations) if durations else None,
         **{f"p{part}_duration_ms": percentile(durations, part / 100) for part in (50, 90, 95, 99)},
@@ -62,7 +68,7 @@ def bucket_of(time: datetime, bucket: str, zone: ZoneInfo) -> datetime:
         case "minute":
             return time.replace(second=0, microsecond=0)
         case "hour":
-            return time.replace(minute=0, second=0, microsecond=0)  # zones of these tests are whole hours off
+            return time - timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
         case "day":
             day = local.date()
         case "week":
@@ -92,28 +98,104 @@ def same(found: dict[str, Any], expected: dict[str, Any]) -> bool:
                for name, value in expected.items())  # fmt: skip
 
 
+@st.composite
+def filters(draw: st.DrawFn) -> dict[str, Any]:
+    """Some of the filters, with values that some runs have."""
+    found: dict[str, Any] = {}
+    for name in draw(st.lists(st.sampled_from(DIMENSIONS), max_size=2, unique=True)):
+        values = sorted({value for value in CHOICES.get(name, []) if value is not None})
+        found[name] = draw(st.lists(st.sampled_from(values), min_size=1, max_size=3, unique=True)) if values else ["x"]
+    days = st.integers(-1, DAYS + 1).map(lambda day: (FIRST + timedelta(days=day)).isoformat())
+    more = {
+        "start_time_from": days, "start_time_to": days, "created_after": st.integers(0, 250).map(at),
+        "created_before": st.integers(0, 250).map(at), "min_duration_ms": st.sampled_from([1, 250]),
+        "max_duration_ms": st.sampled_from([250, 60_000]), "q": st.sampled_from(["straße", "100%_of", "crawl"]),
+        "root": st.sampled_from(["true", "false"]),
+    }  # fmt: skip
+    for name in draw(st.lists(st.sampled_from(sorted(more)), max_size=2, unique=True)):
+        found[name] = draw(more[name])
+    return found
+
+
+def passes(run: Run, filters: dict[str, Any]) -> bool:
+    """Whether a run matches, the slow way."""
+
+    def one(name: str, value: Any) -> bool:
+        match name:
+            case "start_time_from":
+                return datetime.fromisoformat(run["start_time"]) >= datetime.fromisoformat(value)
+            case "start_time_to":
+                return datetime.fromisoformat(run["start_time"]) < datetime.fromisoformat(value)
+            case "created_after":
+                return datetime.fromisoformat(run["created_at"]) > datetime.fromisoformat(value)
+            case "created_before":
+                return datetime.fromisoformat(run["created_at"]) < datetime.fromisoformat(value)
+            case "min_duration_ms":
+                return run["duration_ms"] is not None and run["duration_ms"] >= value
+            case "max_duration_ms":
+                return run["duration_ms"] is not None and run["duration_ms"] <= value
+            case "q":
+                texts = ("run_id", "agent_name", "input_summary", "error_summary")
+                return any(value.lower() in (run[text] or "").lower() for text in texts)
+            case "root":
+                return bool((run["parent_run_id"] is None) == (value == "true"))
+        return bool(run[name] in value)
+
+    return all(one(name, value) for name, value in filters.items())
+
+
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     dimensions=st.lists(st.sampled_from(DIMENSIONS), max_size=4, unique=True),
     bucket=st.sampled_from([None, "minute", "hour", "day", "week", "month"]),
-    zone=st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Asia/Tokyo"]),
-    products=st.lists(st.sampled_from(["words", "cells"]), max_size=2, unique=True),
+    zone=st.sampled_from(
+        ["UTC", "Europe/Berlin", "America/New_York", "Asia/Tokyo", "Asia/Kathmandu", "Asia/Kolkata", "Pacific/Chatham"]
+    ),
+    wanted=filters(),
 )
 def test_a_rollup_equals_the_same_sums_in_python(
-    api: Api, fleet: Fleet, dimensions: list[str], bucket: str | None, zone: str, products: list[str]
+    api: Api, fleet: Fleet, dimensions: list[str], bucket: str | None, zone: str, wanted: dict[str, Any]
 ) -> None:
-    runs = api.ok("/api/v1/runs", limit=1000, product=products)["runs"]
-    asked = {"group_by": ",".join(dimensions), "measures": ",".join(MEASURES), "tz": zone, "limit": 10_000}
-    body = api.ok("/api/v1/rollups", **asked, **({"bucket": bucket} if bucket else {}), product=products)
+    """Every dimension, measure, filter, bucket and zone. NULL is a group like others, and adds nothing to a sum."""
+    both = {"start_time_from", "start_time_to"} <= wanted.keys()
+    assume(not both)  # then empty buckets are filled in, which tests of their own show
+    every = api.ok("/api/v1/runs", limit=1000)["runs"]
+    runs = [run for run in every if passes(run, wanted)]
+    assert api.ok("/api/v1/runs", limit=1000, **wanted)["runs"] == runs
+    asked = {"group_by": ",".join(dimensions), "measures": ",".join(MEASURES), "tz": zone, "limit": 1000}
+    body = api.ok("/api/v1/rollups", **asked, **({"bucket": bucket} if bucket else {}), **wanted)
     expected = grouped(runs, dimensions, bucket, zone)
     found = {keys_of(row, dimensions, bucket): row for row in body["rows"]}
     assert len(found) == len(body["rows"])
-    assert found.keys() == expected.keys()
+    assert found.keys() == expected.keys() or (not dimensions and not bucket and not runs)
     for key, members in expected.items():
         assert same(found[key], measured(members, fleet.events)), key
     assert same(body["totals"], measured(runs, fleet.events))
     assert (body["group_by"], body["bucket"], body["truncated"]) == (dimensions, bucket, False)
     assert body["position"] == ",".join(sorted(fleet.position.split(",")))
+
+
+def test_groups_without_a_value_come_last_in_any_order(api: Api) -> None:
+    for order in ("product", "-product"):
+        rows = api.ok("/api/v1/rollups", group_by="product", order_by=order)["rows"]
+        assert [row["product"] is None for row in rows] == [False, False, True]
+
+
+def test_a_measure_is_one_entry_of_the_sql_file_and_a_dimension_one_name(api: Api) -> None:
+    source = files("runlake_query").joinpath("measures.sql").read_text("utf-8")
+    assert re.findall(r"^-- name: (\w+)$", source, re.MULTILINE) == list(MEASURES)
+    answer = api.ok("/api/v1/rollups", measures=",".join(MEASURES))
+    assert tuple(answer["totals"]) == tuple(MEASURES)
+    for name in DIMENSIONS:
+        assert api.ok("/api/v1/rollups", group_by=name)["group_by"] == [name]
+
+
+@pytest.mark.parametrize("path", ["/api/v1/runs", "/api/v1/rollups"])
+def test_limits_are_those_that_are_documented(api: Api, path: str) -> None:
+    (limit,) = (one for one in api.ok("/openapi.json")["paths"][path]["get"]["parameters"] if one["name"] == "limit")
+    low, high = limit["schema"]["minimum"], limit["schema"]["maximum"]
+    statuses = [api.get(path, limit=value).status for value in (low - 1, low, high, high + 1)]
+    assert (low, high, statuses) == (1, 1000, [400, 200, 200, 400])
 
 
 def test_days_of_berlin_in_the_week_of_the_clock_change(lake: LakeWriter, start: Start) -> None:

@@ -16,7 +16,7 @@ from runlake.fields import DIMENSIONS, RUN_FIELD_NAMES
 from runlake.messages import STATUS_ALIASES
 from runlake_query.filters import SINGLE_FILTERS
 from support.api import Api, Start, segment
-from support.fleet import Fleet
+from support.fleet import PASSED, Fleet
 from support.lakes import LakeWriter, Worker, at
 
 Run = dict[str, Any]
@@ -89,6 +89,7 @@ FILTERS: dict[str, tuple[str, Callable[[Run], bool]]] = {
     "min_duration_ms": ("1000", lambda run: run["duration_ms"] is not None and run["duration_ms"] >= 1000),
     "max_duration_ms": ("1000", lambda run: run["duration_ms"] is not None and run["duration_ms"] <= 1000),
     "q": ("STRASSE".replace("SS", "ß"), says("straße")),
+    "stale": ("true", lambda run: run["status"] == "running" and run["heartbeat_until"] == PASSED),
     "root": ("true", lambda run: run["parent_run_id"] is None),
 }
 

@@ -14,7 +14,9 @@ from support.lakes import LakeWriter, Worker
 FIRST = datetime(2026, 3, 25, tzinfo=UTC)
 """Clocks in Berlin go forward on 2026-03-29 at 01:00 UTC."""
 DAYS = 8
-_CHOICES: dict[str, list[Any]] = {
+PASSED = "2026-05-01T00:00:00Z"
+"""A promised sign of life that has not come: it is after all that happened."""
+CHOICES: dict[str, list[Any]] = {
     "agent_name": ["crawler", "writer", "Prüfer", "a,b"],
     "job_type": ["daily", "hourly"],
     "status": ["running", "success", "success", "failure", "partial", "timeout", "cancelled"],
@@ -41,6 +43,8 @@ _CHOICES: dict[str, list[Any]] = {
     "items_skipped": [2, None],
     "input_tokens": [100, 2**40, None],
     "output_tokens": [7, None],
+    "cache_read_tokens": [3, 2**33, None],
+    "cache_write_tokens": [1, None],
     "cost_usd": ["0.000000001", "1.25", None],
     "input_summary": ["looked at 100%_of it", None],
     "error_summary": ["Timeout in Straße", None],
@@ -69,7 +73,8 @@ def make_fleet(lake: LakeWriter, runs: int = 400, seed: int = 1) -> Fleet:
     loose: Counter[str] = Counter()
     for number in range(runs):
         worker = fleet.workers[number % 2]
-        fields = {name: dice.choice(choices) for name, choices in _CHOICES.items()}
+        fields = {name: dice.choice(choices) for name, choices in CHOICES.items()}
+        fields["heartbeat_until"] = (PASSED, "2126-01-01T00:00:00Z", None)[number % 3]
         start = FIRST + timedelta(minutes=10 * dice.randrange(DAYS * 144), microseconds=dice.choice((0, 0, 500_000)))
         fields["start_time"] = start.isoformat()
         if dice.random() < 0.5:

@@ -38,6 +38,14 @@ class Api:
 
     def get(self, path: str, params: Params = (), *, patience_s: float = 10.0) -> Any:
         """The JSON that `path` answers. While the API says 503, tries again for up to `patience_s` seconds."""
+        return self.decoded(self.text(path, params, patience_s=patience_s))
+
+    def decoded(self, text: bytes) -> Any:
+        """The value of an answer."""
+        return msgspec.json.decode(text)
+
+    def text(self, path: str, params: Params = (), *, patience_s: float = 10.0) -> bytes:
+        """What `path` answers, as it came: decoding and encoding again would round its decimals."""
         query = urllib.parse.urlencode([(name, str(value)) for name, value in params if value is not None])
         url = f"{self.url}{path}{'?' if query else ''}{query}"
         deadline = time.monotonic() + patience_s
@@ -49,11 +57,11 @@ class Api:
                     raise
                 self._sleep(0.1)
 
-    def _get_once(self, url: str) -> Any:
+    def _get_once(self, url: str) -> bytes:
         request = urllib.request.Request(url, headers=self._headers)
         try:
             with self._opener.open(request, timeout=_TIMEOUT_S) as response:
-                return msgspec.json.decode(response.read())
+                return bytes(msgspec.json.decode(response.read(), type=msgspec.Raw))
         except urllib.error.HTTPError as error:
             with error:
                 raise self._refusal(error.code, error.read()) from None

@@ -22,6 +22,11 @@ def print_json(value: Any) -> None:
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode("utf-8") + "\n")
 
 
+def print_json_text(text: bytes) -> None:
+    """Print what is JSON already, indented: every number as it is."""
+    sys.stdout.write(msgspec.json.format(text, indent=2).decode("utf-8") + "\n")
+
+
 def print_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, cut: Collection[str] = (), fold: str = ""
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from runlake import settings as settings_module
 from runlake.cli.api import Api
 from runlake.cli.filters import add_filters, filter_params
-from runlake.cli.output import for_people, print_json, print_table, span
+from runlake.cli.output import for_people, print_json_text, print_table, span
 from runlake.cli.subcommands import Subcommands
 from runlake.fields import DIMENSIONS
 
@@ -56,10 +56,11 @@ def rollup(arguments: argparse.Namespace) -> int:
         ("limit", arguments.limit),
         *filter_params(arguments),
     ]
-    answer = api.get("/api/v1/rollups", params)
+    text = api.text("/api/v1/rollups", params)
     if not for_people(arguments.json):
-        print_json(answer)
+        print_json_text(text)
         return 0
+    answer = api.decoded(text)
     keys = [*answer["group_by"], *(["bucket"] if answer["bucket"] else [])]
     measured = arguments.measures.split(",") if arguments.measures else list(_SHOWN)
     columns = [*keys, *(name for name in measured if name in answer["totals"])]
