@@ -6,7 +6,11 @@ RunLakeError
 ├── WireError            the other side speaks another protocol or version
 ├── LakeError            the lake cannot be used as it is; the message says what to do
 │   └── LakeUnavailable  try again later: another program holds the catalog, or storage is away
-└── AlreadyRunning       another process owns this data folder
+├── AlreadyRunning       another process owns this data folder
+└── ApiError             what `runlake.connect` gives: a question was not answered
+    ├── ApiUnreachable   start RunLake, or mend the address
+    ├── ApiBusy          try again later: it is starting, busy, or was asked for too much
+    └── ApiRefused       mend the question; the message names what is wrong
 """
 
 from __future__ import annotations
@@ -46,3 +50,23 @@ class LakeUnavailable(LakeError):  # noqa: N818
 
 class AlreadyRunning(RunLakeError):  # noqa: N818
     """Another process owns this folder."""
+
+
+class ApiError(RunLakeError):
+    """The HTTP API did not answer a question of a client."""
+
+
+class ApiUnreachable(ApiError):  # noqa: N818
+    """Nothing answers there, or the answer broke off."""
+
+
+class ApiBusy(ApiError):  # noqa: N818
+    """Not now (429, 503)."""
+
+
+class ApiRefused(ApiError):  # noqa: N818
+    """Not like this; `status` is that of HTTP."""
+
+    def __init__(self, detail: str, status: int = 0) -> None:
+        super().__init__(detail)
+        self.status = status
