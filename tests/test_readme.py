@@ -12,6 +12,8 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import msgspec
 import pytest
@@ -78,6 +80,49 @@ def test_the_commands_of_the_tour_work_in_order(command: Command) -> None:
             answer = msgspec.json.decode(done.stdout)
             assert answer, line
             assert "detail" not in answer, done.stdout
+
+
+def test_the_life_of_a_run_is_answered_as_the_text_says(command: Command) -> None:
+    (block,) = [code for code in _blocks("console") if "by-hand" in code]
+    lines = [line.removeprefix("$ ") for line in block.splitlines() if line[:2] == "$ "]
+    another = {  # the same walk by a run of this test's own, whatever other tests have done
+        "01a1f2b0-7c5a-7d11-9c40-3f1de5a0c0de": str(uuid4()),
+        "01a1f2b0-7c5a-7d11-9c40-3f1de5a0c0e1": str(uuid4()),
+        "by-hand": "by-another-hand",
+        '"agent_name": "curl"': '"agent_name": "walker"',
+        "agent_name=curl": "agent_name=walker",
+    }
+
+    def walk() -> list[Any]:
+        answers = []
+        for line in lines:
+            for old, new in another.items():
+                line = line.replace(old, new)  # noqa: PLW2901
+            answers.append(msgspec.json.decode(_bash(command, line).stdout))
+        return answers
+
+    created, event, patched, committed, run, events, rollup = walk()
+    own = another["01a1f2b0-7c5a-7d11-9c40-3f1de5a0c0de"]
+    assert (created["event_id"], created["run_id"], created["status"]) == (own, "by-another-hand", "running")
+    assert (created["start_time"], created["end_time"]) == ("2026-01-28T10:30:00Z", None)
+    assert (event["run_id"], event["type"], event["payload"]) == (
+        "by-another-hand",
+        "page",
+        {"url": "/", "status": 200},
+    )
+    changed = {"status": "success", "end_time": "2026-01-28T10:30:12Z", "duration_ms": 12_000, "items_succeeded": 1}
+    assert patched == created | changed | {"updated_at": patched["updated_at"]}
+    commit = {"commit_hash": "9fceb02d0ae598e95dc970b74767f19372d61af8", "commit_source": "manual"}
+    assert committed == patched | commit | {"updated_at": committed["updated_at"]}
+    assert run == committed
+    assert events == [event]
+    totals = {"runs": 1, "success_rate": 1.0, "avg_duration_ms": 12_000.0}
+    assert rollup["totals"] == totals
+    again = walk()  # "the same event_id again changes nothing; an Idempotency-Key does the same"
+    assert again[0]["event_id"] == own
+    assert again[1] == event
+    assert again[5] == [event]
+    assert again[6]["totals"] == totals
 
 
 def test_the_python_examples_record_the_runs_that_they_show(command: Command) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import resource
 import signal
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from runlake import settings as settings_module
 from runlake.errors import AlreadyRunning, LakeError, SettingsError
 from runlake.logs import Log
+from runlake.strayvariables import stray_variables
 from runlake_ingest.worker import Worker
 
 _FIRST_RESTART_SECONDS = 0.2
@@ -21,6 +23,7 @@ _FEW_DESCRIPTORS = 4_096
 FLAGS = (
     "data", "ingest", "push", "feed", "metrics", "ingest_bind", "push_bind", "feed_bind", "catalog", "storage",
     "flush_interval_ms", "flush_messages", "journal_max_mb", "window_ids", "credit", "log_level",
+    "maintenance_interval_ms", "maintenance_keep_s", "maintenance_merge_mb",
 )  # fmt: skip
 
 
@@ -33,7 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         print(f"runlake ingest: {error}", file=sys.stderr)  # noqa: T201
         return 2
-    return _Supervisor(settings, Log("ingest", settings.log_level)).run()
+    log = Log("ingest", settings.log_level)
+    for stray in stray_variables(os.environ):
+        log.warning("stray_variable", reason=str(stray))
+    return _Supervisor(settings, log).run()
 
 
 class _Supervisor:

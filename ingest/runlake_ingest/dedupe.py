@@ -14,13 +14,16 @@ While a look-up is under way nothing is let go (`hold`), for its answer may be o
 
 from __future__ import annotations
 
+import bisect
+import collections
 import heapq
-from collections import defaultdict
 from enum import Enum
 
 BUCKET_SECONDS = 10
 _BUCKET_COST = 4
 """An almost empty bucket takes about as much memory as this many ids."""
+_MAX_ENDS = 1_000
+"""Of how many flushed segments the end is known; those before them ended no later than the first of these."""
 
 
 class Verdict(Enum):
@@ -32,18 +35,22 @@ class Verdict(Enum):
 class Window:
     """Not thread-safe: the receiver's alone. Ids are 128-bit integers, times Unix seconds, segments rise."""
 
-    def __init__(self, max_ids: int, horizon: int = 0) -> None:
+    def __init__(self, max_ids: int, horizon: int = 0, segment: int = 0, seq: int = 0) -> None:
+        """`segment` and `seq` are the last ones that are in the lake. With a horizon, older ids are not in here."""
         self._max_ids = max_ids
         self._horizon_bucket = -(-horizon // BUCKET_SECONDS)
         self._ids: set[int] = set()
         self._buckets: dict[int, list[int]] = {}
         self._order: list[int] = []  # a heap of the buckets' numbers
         self._newest_segment: dict[int, int] = {}
-        self._late_in: defaultdict[int, list[int]] = defaultdict(
+        self._late_in: collections.defaultdict[int, list[int]] = collections.defaultdict(
             list
         )  # by segment: before the horizon, not in the lake
         self._bucketed = 0  # ids in buckets
-        self._flushed = 0
+        self._flushed = segment
+        self._ends = collections.deque([(segment, seq)], _MAX_ENDS)  # of flushed segments: number and last position
+        self.forgotten = seq if horizon > 0 else 0
+        """Every id that was let go is at or before this position, if not a little earlier."""
         self._held = False
 
     @property
@@ -84,9 +91,11 @@ class Window:
             return Verdict.DUPLICATE
         return Verdict.NEW if time >= self.horizon else Verdict.LATE
 
-    def flushed(self, segment: int) -> None:
-        """All segments up to this one are in the lake."""
-        self._flushed = max(self._flushed, segment)
+    def flushed(self, segment: int, last_seq: int) -> None:
+        """All segments up to this one, which ends at `last_seq`, are in the lake."""
+        if segment > self._flushed:
+            self._flushed = segment
+            self._ends.append((segment, last_seq))
         self._let_go()
 
     def hold(self) -> None:
@@ -102,7 +111,7 @@ class Window:
         if self._held:
             return
         for segment in [s for s in self._late_in if s <= self._flushed]:
-            self._ids.difference_update(self._late_in.pop(segment))
+            self._forget(segment, self._late_in.pop(segment))
         while self._order and self._bucketed + _BUCKET_COST * len(self._buckets) > self._max_ids:
             bucket = heapq.heappop(self._order)
             ids = self._buckets.pop(bucket)
@@ -111,5 +120,12 @@ class Window:
             if segment > self._flushed:
                 self._late_in[segment] += ids
             else:
-                self._ids.difference_update(ids)
+                self._forget(segment, ids)
             self._horizon_bucket = max(self._horizon_bucket, bucket + 1)
+
+    def _forget(self, segment: int, ids: list[int]) -> None:
+        """Let go of ids that are in this segment or before it, all of it in the lake."""
+        self._ids.difference_update(ids)
+        if ids:
+            first = bisect.bisect_left(self._ends, segment, key=lambda end: end[0])
+            self.forgotten = max(self.forgotten, self._ends[min(first, len(self._ends) - 1)][1])

@@ -95,3 +95,10 @@ SELECT unhex(replace(event_id::VARCHAR, '-', ''))
 FROM lake.events
 WHERE ts BETWEEN make_timestamptz($first) AND make_timestamptz($last)
     AND (event_id, epoch_us(ts)) IN (SELECT id, us FROM wanted)
+
+-- name: known_behind
+-- Which of the ids in `$wanted` (a JSON array) are of changes behind a position, whatever their time. Files of older
+-- positions are skipped by their statistics.
+SELECT unhex(replace(event_id::VARCHAR, '-', ''))
+FROM lake.run_changes
+WHERE seq > $after AND event_id IN (SELECT unnest(from_json($wanted::JSON, '["UUID"]')))

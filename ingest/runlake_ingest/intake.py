@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Struct, UnsetType
 
 from runlake import wire
 from runlake.errors import InvalidMessage
@@ -59,18 +59,21 @@ class BatchIn(Struct, frozen=True):
     count: int
     items: list[Good | Bad]
     size: int
+    searched: int | None = None
+    """Up to which position its producer has looked for the ids of its starts, whatever their time; None: it has not."""
 
     def earliest(self) -> int:
         """The least of its messages' times, Unix seconds."""
         return min((item.time for item in self.items if type(item) is Good), default=sys.maxsize)
 
 
-def read_batch(header: wire.Batch | None, payload: bytes, now: datetime) -> BatchIn:
-    """Decode and validate a batch. Never raises for what is in it."""
+def read_batch(header: wire.Batch | None, payload: bytes, now: datetime, worker: str = "") -> BatchIn:
+    """Decode and validate a batch for this worker. Never raises for what is in it."""
     items, count = _read_items(header, payload, now)
     if header is None:
         return BatchIn(PUSH_PRODUCER, None, None, count, items, len(payload))
-    return BatchIn(header.producer, header.batch, header.first, count, items, len(payload))
+    searched = None if isinstance(header.searched, UnsetType) else header.searched.get(worker, 0)
+    return BatchIn(header.producer, header.batch, header.first, count, items, len(payload), searched)
 
 
 def _read_items(header: wire.Batch | None, payload: bytes, now: datetime) -> tuple[list[Good | Bad], int]:
@@ -114,15 +117,36 @@ def _time(message: Message) -> datetime:
     return message.start_time if isinstance(message, RunStarted) else message.ts
 
 
-LateId = tuple[int, int]
-"""The id of a late message and its time in Unix microseconds."""
+class LateId(NamedTuple):
+    """The id of a message of which the window cannot say whether it is new, and where the lake may hold it: at its time
+    in Unix microseconds (None: it is no late one), and behind a position, whatever its time (None: not there)."""
+
+    event_id: int
+    us: int | None
+    after: int | None = None
 
 
 def late_ids(batch: BatchIn, window: Window) -> Iterator[LateId]:
     """The messages of a batch of which the window cannot say whether they are new."""
+    unsearched = is_unsearched(batch, window)
     for item in batch.items:
-        if type(item) is Good and window.judge(item.event_id, item.time) is Verdict.LATE:
-            yield item.event_id, item.microseconds()
+        if type(item) is Good:
+            found = _late_id(item, window, batch.searched if unsearched else None)
+            if found is not None:
+                yield found
+
+
+def is_unsearched(batch: BatchIn, window: Window) -> bool:
+    """Whether the window may have let go of an id since its producer looked for it."""
+    return batch.searched is not None and batch.searched < window.forgotten
+
+
+def _late_id(item: Good, window: Window, after: int | None) -> LateId | None:
+    verdict = window.judge(item.event_id, item.time)
+    behind = after if isinstance(item.message, RunStarted) else None
+    if verdict is Verdict.DUPLICATE or (verdict is Verdict.NEW and behind is None):
+        return None
+    return LateId(item.event_id, item.microseconds() if verdict is Verdict.LATE else None, behind)
 
 
 class Accepted(NamedTuple):
@@ -143,13 +167,14 @@ class Acceptance:
         self.last_seq = last_seq
         """The position of the last accepted message."""
 
-    def accept(self, batch: BatchIn, looked_up: Mapping[int, bool], segment: int, now: datetime) -> Accepted:
+    def accept(self, batch: BatchIn, looked_up: Mapping[LateId, bool], segment: int, now: datetime) -> Accepted:
         """Judge and number a batch whose lines go into `segment`.
 
         `looked_up` says of each late message whether the lake holds it.
         """
         window = self._window
         admit, horizon = window.admit, window.horizon
+        after = batch.searched if is_unsearched(batch, window) else None
         head = line_head(now, batch.producer)
         first_seq = self.last_seq + 1
         seq = self.last_seq
@@ -162,10 +187,11 @@ class Acceptance:
                 lines.append(record_line(self._quarantined(batch, index, item, now)))
                 continue
             message, event_id, time = item
-            if time >= horizon:
+            if time >= horizon and after is None:
                 new = admit(event_id, time, segment)
             else:
-                new = self._admit_late(event_id, time, segment, looked_up)
+                late = _late_id(item, window, after)
+                new = not (late is not None and looked_up[late]) and admit(event_id, time, segment)
             if not new:
                 duplicate.append(index)
                 continue
@@ -200,10 +226,6 @@ class Acceptance:
             rejected=rejected,
         )
         return Accepted(lines, ack, seq)
-
-    def _admit_late(self, event_id: int, time: int, segment: int, looked_up: Mapping[int, bool]) -> bool:
-        known = self._window.judge(event_id, time) is Verdict.DUPLICATE or looked_up[event_id]
-        return not known and self._window.admit(event_id, time, segment)
 
     @staticmethod
     def _quarantined(batch: BatchIn, index: int, item: Bad, now: datetime) -> Rejected:

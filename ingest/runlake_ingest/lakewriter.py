@@ -5,7 +5,9 @@ One thread uses a `LakeWriter`; the look-up thread has a `LakeReader` of its own
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import msgspec
 from runlake.errors import LakeError, LakeUnavailable
 from runlake.fields import CHANGE_FIELDS
 from runlake.ids import Uuid7Source
-from runlake.lake import attach, duck, schema
+from runlake.lake import attach, duck, maintenance, schema
 from runlake.lake.durability import ParquetSync, sync_folder
 from runlake.lake.lines import LINE_COLUMNS, columns_literal
 from runlake.logs import Log
@@ -25,6 +27,7 @@ from runlake.sqlfile import load_queries
 from runlake.wire import MAX_FRAME_BYTES
 from runlake_ingest.crashpoints import CrashPoints
 from runlake_ingest.dedupe import BUCKET_SECONDS
+from runlake_ingest.intake import LateId
 from runlake_ingest.journal import Segment
 from runlake_ingest.lines import Rejected, raw_text, record_line
 
@@ -44,11 +47,21 @@ class LakeWriter:
     LakeUnavailable when trying again later may help; after that, `open` again.
     """
 
-    def __init__(self, catalog: Path, storage: str, crash: CrashPoints, log: Log) -> None:
+    def __init__(
+        self,
+        catalog: Path,
+        storage: str,
+        crash: CrashPoints,
+        log: Log,
+        limits: maintenance.Limits = maintenance.DEFAULTS,
+    ) -> None:
         self._catalog = catalog
         self._storage = storage
         self._crash = crash
         self._log = log
+        self._limits = limits
+        self._maintaining = threading.Lock()
+        self._interruptible = False
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._sync: ParquetSync | None = None
 
@@ -63,6 +76,7 @@ class LakeWriter:
             sync = ParquetSync(Path(self._storage))
             schema.migrate(connection, attach.CATALOG, Uuid7Source()(), sync)
             attach.inline_flushes(connection)
+            maintenance.sort_by_time(connection)
             lake = schema.lake_id(connection, attach.CATALOG)
         except (duckdb.Error, OSError) as error:
             raise LakeUnavailable(f"The lake {self._catalog} cannot be opened: {error}") from error
@@ -73,6 +87,9 @@ class LakeWriter:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+        if self._sync is not None:
+            self._sync.close()
+            self._sync = None
 
     def reader(self) -> LakeReader:
         """A reader on the same lake, for another thread. This one method may be called from there. Raises
@@ -103,6 +120,29 @@ class LakeWriter:
             if self.flushed(segment.worker)[0] >= segment.number:  # the COMMIT had an unknown outcome
                 return
             raise LakeUnavailable(f"The segment {segment.path.name} cannot be stored: {error}") from error
+
+    def due(self) -> tuple[maintenance.Survey, list[maintenance.Step]]:
+        """How the lake stands, and what maintenance has to do."""
+        try:
+            return self._maintainer().plan()
+        except duckdb.Error as error:
+            self._open_unless_usable()
+            raise LakeUnavailable(f"The lake cannot be surveyed: {error}") from error
+
+    def maintain(self, step: maintenance.Step) -> maintenance.Done:
+        """Do one step of maintenance, whole or not at all."""
+        try:
+            with self._may_be_interrupted():
+                return self._maintainer().run(step)
+        except (duckdb.Error, OSError) as error:
+            self._open_unless_usable()
+            raise LakeUnavailable(f"The step {step.name!r} {step.table} failed: {error}") from error
+
+    def interrupt_maintenance(self) -> None:
+        """Have `maintain` give up the step at hand, if there is one. From any thread."""
+        with self._maintaining:
+            if self._interruptible and self._connection is not None:
+                self._connection.interrupt()
 
     def window(self, max_ids: int) -> tuple[int, Iterator[tuple[int, int]]]:
         """The horizon (Unix seconds) of a window of at most `max_ids` ids, and the (id, Unix seconds) after it."""
@@ -187,6 +227,33 @@ class LakeWriter:
         connection.execute("COMMIT")
         self._crash.passing("flush.after_commit")
 
+    def _maintainer(self) -> maintenance.Maintainer:
+        if self._connection is None:
+            self.open()
+        connection = self._open
+        assert self._sync is not None
+
+        def passing(place: str) -> None:
+            self._crash.passing(f"maintain.{place}")
+
+        return maintenance.Maintainer(connection, Path(self._storage), self._limits, self._sync, passing)
+
+    @contextmanager
+    def _may_be_interrupted(self) -> Iterator[None]:
+        with self._maintaining:
+            self._interruptible = True
+        try:
+            yield
+        finally:
+            with self._maintaining:
+                self._interruptible = False
+
+    def _open_unless_usable(self) -> None:
+        try:
+            self._open.execute("SELECT 1")
+        except duckdb.Error:
+            self.open()
+
     def _rollback(self) -> None:
         try:
             self._open.execute("ROLLBACK")
@@ -203,15 +270,30 @@ class LakeReader:
     def close(self) -> None:
         self._connection.close()
 
-    def known(self, wanted: Sequence[tuple[int, int]]) -> set[int]:
-        """Which of the wanted (id, Unix microseconds) the lake holds. Raises LakeUnavailable."""
-        rows = [{"id": str(UUID(int=event_id)), "us": us} for event_id, us in wanted]
-        times = [us for _, us in wanted]
-        parameters = {"wanted": msgspec.json.encode(rows).decode(), "first": min(times), "last": max(times)}
+    def known(self, wanted: Sequence[LateId]) -> set[int]:
+        """Which of the wanted ids the lake holds, as far as it was asked to look. Raises LakeUnavailable."""
+        at_time = [(late.event_id, late.us) for late in wanted if late.us is not None]
+        behind = [(late.event_id, late.after) for late in wanted if late.after is not None]
         try:
-            found = self._connection.execute(_SQL["known"], parameters).fetchall()
+            return self._at_their_time(at_time) | self._behind(behind)
         except duckdb.Error as error:
             raise LakeUnavailable(f"Late messages cannot be looked up: {error}") from error
+
+    def _at_their_time(self, wanted: Sequence[tuple[int, int]]) -> set[int]:
+        if not wanted:
+            return set()
+        rows = [{"id": str(UUID(int=event_id)), "us": us} for event_id, us in wanted]
+        times = [us for _, us in wanted]
+        return self._ids("known", wanted=msgspec.json.encode(rows).decode(), first=min(times), last=max(times))
+
+    def _behind(self, wanted: Sequence[tuple[int, int]]) -> set[int]:
+        if not wanted:
+            return set()
+        ids = [str(UUID(int=event_id)) for event_id, _ in wanted]
+        return self._ids("known_behind", wanted=msgspec.json.encode(ids).decode(), after=min(seq for _, seq in wanted))
+
+    def _ids(self, query: str, **parameters: object) -> set[int]:
+        found = self._connection.execute(_SQL[query], parameters).fetchall()
         return {int.from_bytes(row[0], "big") for row in found}
 
 

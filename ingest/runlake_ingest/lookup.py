@@ -22,7 +22,7 @@ class LookupThread:
     def __init__(
         self,
         reader: Callable[[], LakeReader],
-        on_answer: Callable[[dict[int, bool]], None],
+        on_answer: Callable[[dict[LateId, bool]], None],
         on_failure: Callable[[BaseException], None],
         log: Log,
     ) -> None:
@@ -50,7 +50,7 @@ class LookupThread:
             while (wanted := self._questions.get()) is not None:
                 known = self._known(wanted)
                 if known is not None:
-                    self._on_answer({event_id: event_id in known for event_id, _ in wanted})
+                    self._on_answer({late: late.event_id in known for late in wanted})
         except BaseException as error:  # noqa: BLE001 (whatever it is, the receiver must know)
             self._on_failure(error)
 

@@ -7,6 +7,7 @@ import os
 
 from msgspec import Struct
 
+from runlake_ingest.intake import LateId
 from runlake_ingest.journal import Segment
 from runlake_ingest.journalthread import GroupDone
 
@@ -22,7 +23,7 @@ class Flushed(Struct, frozen=True):
 class LookedUp(Struct, frozen=True):
     """Of each late message asked about, whether the lake holds it."""
 
-    known: dict[int, bool]
+    known: dict[LateId, bool]
 
 
 class Failed(Struct, frozen=True):

@@ -26,7 +26,7 @@ from runlake_ingest.counters import Counters, Gauges
 from runlake_ingest.crashpoints import CrashPoints
 from runlake_ingest.dedupe import Window
 from runlake_ingest.flusher import FlusherThread
-from runlake_ingest.intake import PUSH_PRODUCER, Acceptance, Bad, BatchIn, read_batch
+from runlake_ingest.intake import PUSH_PRODUCER, Acceptance, Bad, BatchIn, LateId, read_batch
 from runlake_ingest.journal import Segment
 from runlake_ingest.journalthread import GroupDone, GroupIn, JournalThread
 from runlake_ingest.lookup import LookupThread
@@ -96,7 +96,7 @@ class Receiver:
         crash: CrashPoints,
         log: Log,
     ) -> None:
-        self._lake, self._worker = lake, worker
+        self._lake, self._worker, self._name = lake, worker, str(worker)
         self._window = window
         self._limits = limits
         self._router, self._pull, self._publisher = router, pull, publisher
@@ -237,7 +237,7 @@ class Receiver:
             return
         match request:
             case wire.Batch():
-                self._take(peer, read_batch(request, frames[1], datetime.now(UTC)))
+                self._take(peer, read_batch(request, frames[1], datetime.now(UTC), self._name))
             case wire.PositionRequest():
                 self._reply(peer, wire.encode_frame(self.position()))
             case wire.FlushRequest():
@@ -277,7 +277,7 @@ class Receiver:
         else:
             self._accept(peer, batch, {})
 
-    def _accept(self, peer: bytes | None, batch: BatchIn, looked_up: dict[int, bool]) -> None:
+    def _accept(self, peer: bytes | None, batch: BatchIn, looked_up: dict[LateId, bool]) -> None:
         accepted = self._acceptance.accept(batch, looked_up, self._segment, datetime.now(UTC))
         making = self._making
         making.lines += accepted.lines
@@ -310,7 +310,7 @@ class Receiver:
         else:
             self._notices.put(LookedUp({}))
 
-    def _looked_up(self, known: dict[int, bool]) -> None:
+    def _looked_up(self, known: dict[LateId, bool]) -> None:
         for arrival in self._waiting.resolved(known):
             self._accept(arrival.peer, arrival.batch, known)
         self._looking_up = False
@@ -397,7 +397,7 @@ class Receiver:
         self._sealed -= 1
         self._journal_bytes -= segment.size
         self._flushed, self._flushed_segment = segment.last_seq, segment.number
-        self._window.flushed(segment.number)
+        self._window.flushed(segment.number, segment.last_seq)
         self.counters.segments += 1
         while self._flush_waiters and self._flush_waiters[0][0] <= segment.number:
             self._reply(self._flush_waiters.pop(0)[1], wire.encode_frame(self.position()))

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from runlake_ingest.dedupe import Window
-from runlake_ingest.intake import BatchIn, LateId, late_ids
+from runlake_ingest.intake import BatchIn, LateId, is_unsearched, late_ids
 
 
 class Arrival(Struct, frozen=True):
@@ -39,7 +39,9 @@ class Waiting:
         """Whether the batch cannot be judged now, or would overtake one of its own producer."""
         if batch.producer in self._producers:
             return True
-        return batch.earliest() < self._window.horizon and next(late_ids(batch, self._window), None) is not None
+        if batch.earliest() >= self._window.horizon and not is_unsearched(batch, self._window):
+            return False
+        return next(late_ids(batch, self._window), None) is not None
 
     def add(self, arrival: Arrival) -> None:
         self._arrivals.append(arrival)
@@ -50,13 +52,13 @@ class Waiting:
         """What to ask the lake for all that waits; [] when there is nothing to ask."""
         return list({late for arrival in self._arrivals for late in late_ids(arrival.batch, self._window)})
 
-    def resolved(self, answer: dict[int, bool]) -> Iterator[Arrival]:
+    def resolved(self, answer: dict[LateId, bool]) -> Iterator[Arrival]:
         """Take out, in order, each batch that can be judged with this answer. Judge each before asking for the next."""
         arrivals, self._arrivals = self._arrivals, []
         still: set[str] = set()
         for arrival in arrivals:
             batch = arrival.batch
-            if batch.producer in still or any(late not in answer for late, _ in late_ids(batch, self._window)):
+            if batch.producer in still or any(late not in answer for late in late_ids(batch, self._window)):
                 still.add(batch.producer)
                 self._arrivals.append(arrival)
                 continue

@@ -12,6 +12,7 @@ import zmq
 from runlake.errors import LakeUnavailable
 from runlake.ids import Uuid7Source
 from runlake.lake.durability import make_folder
+from runlake.lake.maintenance import Limits as MaintenanceLimits
 from runlake.logs import Log
 from runlake.settings import Settings
 from runlake_ingest import sockets
@@ -23,6 +24,7 @@ from runlake_ingest.journal import Segment
 from runlake_ingest.journalthread import JournalThread
 from runlake_ingest.lakewriter import LakeWriter
 from runlake_ingest.lookup import LookupThread
+from runlake_ingest.maintenance import Maintenance
 from runlake_ingest.metricspage import MetricsPage
 from runlake_ingest.notices import Failed, Flushed, LookedUp, Notices, Sealed
 from runlake_ingest.receiver import Limits, Position, Receiver
@@ -50,7 +52,8 @@ class Worker:
         self._stopping = False
         make_folder(settings.data)
         self._folder = WorkerFolder(settings.ingest_folder, Uuid7Source())
-        self._lake = LakeWriter(settings.catalog_path, settings.storage, self._crash, log)
+        keep = MaintenanceLimits(settings.maintenance_keep_s, settings.maintenance_merge_mb * 1024 * 1024)
+        self._lake = LakeWriter(settings.catalog_path, settings.storage, self._crash, log, keep)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
 
     def stop(self) -> None:
@@ -96,7 +99,7 @@ class Worker:
             flush_segment(self._lake, segment, self._crash, self._log)
         position = Position(*self._lake.flushed(self._folder.worker))
         horizon, ids = self._lake.window(self._settings.window_ids)
-        window = Window(self._settings.window_ids, horizon)
+        window = Window(self._settings.window_ids, horizon, position.segment, position.seq)
         for event_id, seconds in ids:
             window.admit(event_id, seconds, 0)
         self._log.info(
@@ -126,7 +129,8 @@ class Worker:
             page.flushed(seconds)
             put(Flushed(segment))
 
-        flusher = FlusherThread(self._lake, self._crash, flushed, failed("flusher"), log)
+        maintenance = Maintenance(self._lake, settings.catalog_path, settings.maintenance_interval_ms / 1000, log)
+        flusher = FlusherThread(self._lake, self._crash, flushed, failed("flusher"), log, maintenance)
         lookup = LookupThread(self._lake.reader, lambda known: put(LookedUp(known)), failed("lookup"), log)
         limits = Limits(
             settings.flush_interval_ms / 1000,
@@ -156,7 +160,7 @@ class Worker:
         threads = (journal, flusher, lookup)
         for thread in threads:
             thread.start()
-        page.start(lambda: receiver.counters, receiver.gauges)
+        page.start(lambda: receiver.counters, receiver.gauges, lambda: maintenance.upkeep)
         log.info(
             "ready",
             worker=worker,

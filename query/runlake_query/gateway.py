@@ -26,9 +26,10 @@ from msgspec import Struct
 from runlake import wire
 from runlake.backoff import Backoff
 from runlake.errors import WireError
-from runlake.link import CONNECT_TIMEOUT_MS, Link, LinkState
+from runlake.link import CONNECT_TIMEOUT_MS, DESCRIPTORS_NEEDED, Link, LinkState, enough_descriptors
 from runlake.logs import Log
 from runlake.outbox import Outbox
+from runlake_query.positions import Positions
 from runlake_query.problems import NotReady
 
 FIRST_CREDIT = 4
@@ -36,6 +37,9 @@ ACK_TIMEOUT_S = 10.0
 CONNECT_S = 2.0
 """How long a message waits for a worker that is away: it may be starting again."""
 _TICK_S = 0.1
+_AHEAD = 2
+"""Batches in flight: one that the worker makes durable, and one that it has for its next group. What comes meanwhile
+makes the next batch: more in flight would be acknowledged no sooner, and cost both sides more."""
 _MAX_QUEUED = 20_000
 _LONGEST_BACKOFF_S = 0.5
 
@@ -74,6 +78,7 @@ class _Waiting(Struct):
 
     encoded: bytes
     future: asyncio.Future[Delivered]
+    searched: Positions | None
 
 
 class Gateway:
@@ -97,7 +102,7 @@ class Gateway:
         self._timeout_s = timeout_s
         self._connect_s = connect_s
         self._clock = clock
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._outbox = Outbox(producer)
         self._backoff = Backoff(Random(), longest_s=_LONGEST_BACKOFF_S)
         self._queue: deque[_Waiting] = deque()
@@ -135,28 +140,34 @@ class Gateway:
             if not waiting.future.done():
                 waiting.future.set_exception(OutcomeUnknown())
         self._queue.clear()
-        self._context.destroy(linger=0)
+        if self._context is not None:
+            self._context.destroy(linger=0)
+            self._context = None
 
-    async def deliver(self, messages: Sequence[bytes]) -> list[Delivered]:
+    async def deliver(self, messages: Sequence[bytes], searched: Positions | None = None) -> list[Delivered]:
         """Have the worker take these messages, in order; returns what became of each, once all are durable.
 
-        Raises IngestUnreachable when none was sent, OutcomeUnknown when some were and no answer came in time.
+        `searched` goes with starts of runs: up to where the log was searched for their ids. Raises IngestUnreachable
+        when none was sent, OutcomeUnknown when some were and no answer came in time.
         """
         if len(self._queue) + len(messages) > _MAX_QUEUED:
             raise IngestUnreachable("too much waits for it")
         loop = asyncio.get_running_loop()
-        waiting = [_Waiting(message, loop.create_future()) for message in messages]
+        waiting = [_Waiting(message, loop.create_future(), searched) for message in messages]
         self._queue.extend(waiting)
         self._turn_soon()
         futures = [one.future for one in waiting]
-        if not await _all_done(futures, self._connect_s) and not self.connected:
-            self._give_up_unsent(waiting)
-        if not await _all_done(futures, self._timeout_s - self._connect_s):
-            self._give_up_unsent(waiting)
-            for future in futures:
-                future.cancel()
-            raise OutcomeUnknown
-        return [future.result() for future in futures]
+        try:
+            if not await _all_done(futures, self._connect_s) and not self.connected:
+                self._give_up_unsent(waiting)
+            if not await _all_done(futures, self._timeout_s - self._connect_s):
+                self._give_up_unsent(waiting)
+                raise OutcomeUnknown
+            return [future.result() for future in futures]
+        finally:
+            for future in futures:  # who wrote may be gone: what becomes of these, nobody asks
+                if not future.cancel() and not future.cancelled():
+                    future.exception()
 
     async def position(self, timeout_s: float) -> wire.Position | None:
         """How far the worker is, asked now; None when it does not answer in time, and at once when it is away."""
@@ -202,7 +213,12 @@ class Gateway:
         self._watch(link, now)
 
     def _open(self, now: float) -> None:
+        if not enough_descriptors():
+            self._lose(f"fewer than {DESCRIPTORS_NEEDED} more files can be opened here: ulimit -n")
+            return
         try:
+            if self._context is None:
+                self._context = zmq.Context()
             self._link = Link(self._context, self._endpoint)
         except zmq.ZMQError as error:
             self._lose(str(error))
@@ -251,7 +267,7 @@ class Gateway:
     # Out
 
     def _send(self, link: Link, now: float) -> None:
-        while self._outbox.in_flight < self._credit:
+        while self._outbox.in_flight < min(self._credit, _AHEAD):
             batch = self._outbox.next_waiting()
             if batch is None:
                 self._seal()
@@ -271,7 +287,7 @@ class Gateway:
                 break
             batch.append(self._queue.popleft())
         if batch:
-            self._outbox.seal([waiting.encoded for waiting in batch])
+            self._outbox.seal([waiting.encoded for waiting in batch], _least_searched(batch))
             sealed = self._outbox.next_waiting()
             assert sealed is not None
             self._sealed[sealed.number] = batch
@@ -341,6 +357,17 @@ class Gateway:
 def _settle(future: asyncio.Future[Any], result: object) -> None:
     if not future.done():
         future.set_result(result)
+
+
+def _least_searched(batch: Sequence[_Waiting]) -> dict[str, int] | None:
+    """Up to where the log was searched for the ids of every start in a batch; None when there is none in it."""
+    found: Positions | None = None
+    for waiting in batch:
+        searched = waiting.searched
+        if searched is None or searched is found:
+            continue
+        found = searched if found is None else {key: min(seq, searched.get(key, 0)) for key, seq in found.items()}
+    return None if found is None else {str(worker): seq for worker, seq in found.items()}
 
 
 async def _all_done(futures: Sequence[asyncio.Future[Any]], timeout_s: float) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 from zoneinfo import available_timezones
@@ -34,7 +34,15 @@ _Cursor = TypeVar("_Cursor", bound=msgspec.Struct)
 class Parameters:
     """The query string of a request. Each method reads one parameter; all raise InvalidParameter."""
 
-    def __init__(self, pairs: Iterable[tuple[str, str]], known: Iterable[str], repeatable: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        pairs: Iterable[tuple[str, str]],
+        known: Iterable[str],
+        repeatable: Iterable[str] = (),
+        now: Callable[[], datetime] | None = None,
+    ) -> None:
+        """`now`: the clock by which runs are stale."""
+        self._now = now
         self._values: dict[str, list[str]] = {}
         names, many = frozenset(known) | frozenset(repeatable), frozenset(repeatable)
         for given, value in pairs:
@@ -47,6 +55,12 @@ class Parameters:
                 raise InvalidParameter(name, "must be given once")
             if len(values) > MAX_VALUES:
                 raise InvalidParameter(name, f"must be given at most {MAX_VALUES:,} times")
+
+    def now(self) -> datetime:
+        """The time by which runs are stale."""
+        if self._now is None:
+            raise RuntimeError("these parameters were read without a clock")
+        return self._now()
 
     def all(self, name: str) -> list[str]:
         """Every value of a repeatable parameter, in order."""
@@ -92,7 +106,7 @@ class Parameters:
         if text is None:
             return None
         try:
-            return msgspec.convert(_SPACE_FOR_PLUS.sub("+", text), _Zoned, strict=False).astimezone(UTC)
+            return msgspec.convert(_SPACE_FOR_PLUS.sub("+", text), _Zoned).astimezone(UTC)
         except (msgspec.ValidationError, OverflowError):
             raise InvalidParameter(
                 name, f"must be an RFC 3339 time with a zone, like 2026-01-28T10:30:00Z, not {text!r:.60}"

@@ -19,6 +19,7 @@ import duckdb
 
 from runlake.lake.duck import quote
 from runlake.sqlfile import load_queries
+from runlake_query.knownruns import KnownRuns
 from runlake_query.model import ReadModel, read_positions
 from runlake_query.positions import Positions
 from runlake_query.problems import TooBusy
@@ -58,10 +59,17 @@ class PointRead(NamedTuple):
 class Points:
     """Finds runs. On the event loop; `close` it once, before the read model. Every read may raise TooBusy."""
 
-    def __init__(self, model: ReadModel, progress: Progress, recent: Recent | None = None) -> None:
+    def __init__(
+        self,
+        model: ReadModel,
+        progress: Progress,
+        recent: Recent | None = None,
+        known: KnownRuns | None = None,
+    ) -> None:
         self._model = model
         self._progress = progress
         self._recent = recent
+        self._known = known
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="points")
         self._local = threading.local()
         self._names: _Gathering[str | UUID, PointRead] = _Gathering(lambda keys: self._on_thread(_find, keys))
@@ -79,11 +87,15 @@ class Points:
 
     async def by_ids(self, event_ids: Sequence[UUID]) -> dict[UUID, Found]:
         """The runs of these event_ids that there are."""
-        found = await self._on_thread(_find, list(event_ids)) if event_ids else {}
+        known = self._known
+        ids = [one for one in event_ids if known is None or known.may_be_known(one)]
+        found = await self._on_thread(_find, ids) if ids else {}
         return {read.run.event_id: read.run for read in found.values() if read.run is not None}
 
     async def is_known(self, event_id: UUID) -> bool:
-        """Whether there is a run of this event_id; quicker than reading it."""
+        """Whether there is a run of this event_id; quicker than reading it, and mostly no SQL when there is none."""
+        if self._known is not None and not self._known.may_be_known(event_id):
+            return False
         return await self._ids.get(event_id)
 
     def close(self) -> None:
@@ -103,6 +115,8 @@ class Points:
         if kept is not None:
             return kept
         found = await self._names.get(name)
+        if self._recent is not None and isinstance(name, str) and found.run is not None:
+            self._recent.confirmed(name, found.run.event_id, found.positions)
         if found.positions == self._kept_at and len(self._kept) < _MAX_KEPT:
             self._kept[name] = found
         return found

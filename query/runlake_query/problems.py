@@ -4,7 +4,7 @@ Problem
 ├── InvalidParameter   400: fix the parameter that it names
 ├── NotFound           404
 ├── NotReady           503: try again after `Retry-After` seconds
-├── TooBusy            503: the same
+├── TooBusy            429: the same
 └── TooSlow            503: ask for less
 """
 
@@ -77,9 +77,11 @@ class NotReady(Problem):
         super().__init__(503, detail, headers={"Retry-After": str(retry_after_s)})
 
 
-class TooBusy(NotReady):
+class TooBusy(Problem):
     def __init__(self) -> None:
-        super().__init__("Too many requests are waiting to be answered; try again in a moment.")
+        super().__init__(
+            429, "Too many requests are waiting to be answered; try again in a moment.", headers={"Retry-After": "1"}
+        )
 
 
 class TooSlow(Problem):

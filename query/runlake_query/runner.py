@@ -12,7 +12,21 @@ MAX_LINE_BYTES = 64 * 1024
 
 
 class ProblemRunner(web.AppRunner):
-    """Serves an application. aiohttp has no public place for this: it makes its request handlers in its server."""
+    """Serves an application. aiohttp has no public place for this: it makes its request handlers in its server.
+
+    A request whose client leaves is cancelled, so that a heavy read frees its thread. Of a write this changes nothing:
+    what was sent to ingest is stored, and who retries it is told so.
+    """
+
+    def __init__(self, app: web.Application, *, shutdown_timeout: float) -> None:
+        super().__init__(
+            app,
+            access_log=None,
+            handle_signals=False,
+            handler_cancellation=True,
+            max_line_size=MAX_LINE_BYTES,
+            shutdown_timeout=shutdown_timeout,
+        )
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()

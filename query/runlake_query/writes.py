@@ -6,7 +6,6 @@ from its own message; everything else is read back once the read model reflects 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,16 +23,16 @@ from runlake_query.gateway import Delivered, Gateway
 from runlake_query.keyedlocks import KeyedLocks
 from runlake_query.parameters import Parameters
 from runlake_query.points import Found, Points
-from runlake_query.positions import format_positions, reaches
+from runlake_query.positions import Positions, format_positions, reaches
 from runlake_query.problems import FieldError, NotFound, NotReady, Problem
 from runlake_query.progress import Progress
 from runlake_query.reader import Reader
 from runlake_query.reads import query
+from runlake_query.startedhere import StartedHere
 from runlake_query.startedrun import rfc3339, started_run
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _REPLAYED = {"Idempotent-Replayed": "true"}
-_MAX_STARTED = 100_000
 _encoder = msgspec.json.Encoder()
 
 
@@ -47,11 +46,10 @@ class UnsupportedMediaType(Problem):
 
 
 class _Stored(msgspec.Struct, frozen=True):
-    """What became of one run: its Run object, whether it is new, and its position."""
+    """What became of one run: its Run object, and whether it is new."""
 
-    body: str
+    body: bytes
     new: bool
-    at: tuple[UUID, int] | None = None
 
 
 class Writes:
@@ -75,20 +73,21 @@ class Writes:
         self._new_id = new_id
         self._utcnow = utcnow
         self._locks = KeyedLocks()
-        self._started: OrderedDict[UUID, tuple[UUID, int]] = OrderedDict()
-        """Runs that this process has started and the read model may not show yet, with their positions."""
+        self._started = StartedHere(progress)
 
     async def create(self, request: web.Request) -> web.Response:
         """`POST /api/v1/runs`"""
         message, encoded = bodies.read_run(await _body(request), self._utcnow())
         async with self._locks.hold(message.event_id):
-            found = await self._known(message.event_id)
-            if found is not None:
-                return json_answer(found.body, status=201, headers={**_REPLAYED, **self._reflected()})
-            (outcome,) = await self._gateway.deliver([encoded])
+            searched = await self._ready_to_search((message.event_id,))
+            if await self._points.is_known(message.event_id):
+                found = (await self._points.by_id(message.event_id)).run
+                if found is not None:
+                    return json_answer(found.body, status=201, headers={**_REPLAYED, **self._reflected()})
+            (outcome,) = await self._gateway.deliver([encoded], searched)
             stored = await self._stored(message, outcome)
         headers = {"RunLake-Position": _position(outcome)} | ({} if stored.new else _REPLAYED)
-        return json_answer(stored.body.encode(), status=201, headers=headers)
+        return json_answer(stored.body, status=201, headers=headers)
 
     async def create_batch(self, request: web.Request) -> web.Response:
         """`POST /api/v1/runs/batch`"""
@@ -164,11 +163,10 @@ class Writes:
             if item.message is not None:
                 first.setdefault(item.message.event_id, index)
         async with self._locks.hold_all(first):
-            await self._reach_own(first)
-            self._must_have_caught_up()
+            searched = await self._ready_to_search(first)
             existing = await self._points.by_ids(list(first))
             new = [index for event_id, index in first.items() if event_id not in existing]
-            delivered = await self._gateway.deliver([items[index].encoded for index in new]) if new else []
+            delivered = await self._gateway.deliver([items[index].encoded for index in new], searched) if new else []
             outcomes = dict(zip(new, delivered, strict=True))
             bodies_of, created, refused = await self._outcomes(items, outcomes)
         bodies_of |= {str(event_id): found.body.decode() for event_id, found in existing.items()}
@@ -212,7 +210,7 @@ class Writes:
                 wanted[outcome.worker] = max(wanted.get(outcome.worker, 0), outcome.seq)
             else:
                 created += 1
-                self._note_start(message.event_id, outcome)
+                self._started.note(message, outcome)
                 shown[str(message.event_id)] = started_run(message, outcome.received_at).decode()
         if behind:
             await self._reach(wanted)
@@ -225,19 +223,19 @@ class Writes:
         """What the answer to one start is, once ingest has taken it."""
         _refuse_rejected(outcome)
         if not outcome.duplicate:
-            self._note_start(message.event_id, outcome)
-            return _Stored(started_run(message, outcome.received_at).decode(), True)
+            self._started.note(message, outcome)
+            return _Stored(started_run(message, outcome.received_at), True)
         await self._reach({outcome.worker: outcome.seq})
         found = (await self._points.by_id(message.event_id)).run
         if found is None:
             raise bodies.InvalidBody(_TAKEN, "event_id")
-        return _Stored(found.body.decode(), False)
+        return _Stored(found.body, False)
 
-    async def _known(self, event_id: UUID) -> Found | None:
-        """The run of this event_id, when the read model or this process knows of one."""
-        await self._reach_own((event_id,))
+    async def _ready_to_search(self, names: Iterable[UUID | str]) -> Positions:
+        """Wait until the read model can be asked for these runs; returns what it reflects by then at least."""
+        await self._reach_own(names)
         self._must_have_caught_up()
-        return (await self._points.by_id(event_id)).run if await self._points.is_known(event_id) else None
+        return self._progress.positions
 
     # Changing
 
@@ -250,7 +248,7 @@ class Writes:
         name = request.match_info["run_id"]
         key = idempotency.read_key(request.headers)
         now = self._utcnow()
-        run = await self._run_with_id(name)
+        run = await self._run_with_id(name, current=not fields)
         if not fields:
             return json_answer(run.body, headers=self._reflected())
         ts = now
@@ -264,19 +262,26 @@ class Writes:
         headers = {"RunLake-Position": _position(outcome)} | (_REPLAYED if outcome.duplicate else {})
         return json_answer(shown.body, headers=headers)
 
-    async def _run_with_id(self, name: str) -> Found:
-        """The run whose event_id this is. Raises NotFound."""
+    async def _run_with_id(self, name: str, *, current: bool) -> Found:
+        """The run whose event_id this is, as it stands now, or as it stood. Raises NotFound."""
         try:
             event_id = UUID(name) if len(name) == 36 else None
         except ValueError:
             event_id = None
         if event_id is None:
             raise NotFound(f"Run not found: {name}")
+        if not current:  # that there is such a run is all that a change needs to know
+            await self._ready_to_search((event_id,))
+            found = (await self._points.by_id(event_id)).run
+            if found is not None:
+                return found
         return await self._look(event_id, name)
 
     async def _run_of(self, name: str) -> Found:
         """The run that `{run_id}` in a path means. Raises NotFound."""
-        return await self._look(name, name)
+        await self._ready_to_search((name,))
+        found = (await self._points.by_name(name)).run
+        return found if found is not None else await self._look(name, name)
 
     async def _look(self, wanted: UUID | str, name: str) -> Found:
         await self._freshness.before_read({})
@@ -305,22 +310,9 @@ class Writes:
 
     # Positions
 
-    def _note_start(self, event_id: UUID, outcome: Delivered) -> None:
-        self._started[event_id] = (outcome.worker, outcome.seq)
-        positions = self._progress.positions
-        while self._started:
-            worker, seq = next(iter(self._started.values()))
-            if positions.get(worker, 0) < seq and len(self._started) <= _MAX_STARTED:
-                return
-            self._started.popitem(last=False)
-
-    async def _reach_own(self, event_ids: Iterable[UUID]) -> None:
+    async def _reach_own(self, names: Iterable[UUID | str]) -> None:
         """Wait until the read model shows those of these runs that this process has started."""
-        wanted: dict[UUID, int] = {}
-        for event_id in event_ids:
-            at = self._started.get(event_id)
-            if at is not None:
-                wanted[at[0]] = max(wanted.get(at[0], 0), at[1])
+        wanted = self._started.positions(names)
         if wanted and not reaches(self._progress.positions, wanted):
             await self._reach(wanted)
 

@@ -8,9 +8,9 @@ was sent never sees a later message before an earlier one.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from runlake import wire
 
@@ -22,14 +22,18 @@ class SealedBatch(Struct, frozen=True):
     first: int
     count: int
     frames: list[bytes]
+    position: int = 0
+    """Where its messages begin in the chain that they came from."""
+    volatile: bool = False
+    """Whether they are in no file."""
 
 
 class Outbox:
     """Forms batches and keeps them until they are settled."""
 
-    def __init__(self, producer: str) -> None:
+    def __init__(self, producer: str, first_batch: int = 1) -> None:
         self._producer = producer
-        self._next_batch = 1
+        self._next_batch = first_batch
         self._next_message = 1
         self._waiting: deque[SealedBatch] = deque()
         self._in_flight: dict[int, SealedBatch] = {}  # by number, ascending; all older than those waiting
@@ -56,15 +60,40 @@ class Outbox:
         """How many messages are in batches that are not settled."""
         return sum(batch.count for batch in (*self._in_flight.values(), *self._waiting))
 
-    def seal(self, messages: Sequence[bytes]) -> None:
-        """Form a batch of encoded messages; it waits to be sent."""
+    @property
+    def unsettled_volatile(self) -> int:
+        """How many of those are in no file."""
+        return sum(batch.count for batch in (*self._in_flight.values(), *self._waiting) if batch.volatile)
+
+    @property
+    def unsettled_from(self) -> int | None:
+        """Where in their chain the messages begin that are in batches and not settled; None when there are none."""
+        for batch in self._in_flight.values():
+            return batch.position
+        return self._waiting[0].position if self._waiting else None
+
+    def seal(
+        self,
+        messages: Sequence[bytes],
+        searched: Mapping[str, int] | None = None,
+        *,
+        first: int | None = None,
+        position: int = 0,
+        volatile: bool = False,
+    ) -> None:
+        """Form a batch of encoded messages; it waits to be sent. `searched` is the header's; `first` the number of the
+        first message, by default the next."""
         header = wire.Batch(
-            producer=self._producer, batch=self._next_batch, first=self._next_message, count=len(messages)
+            producer=self._producer,
+            batch=self._next_batch,
+            first=first or self._next_message,
+            count=len(messages),
+            searched=UNSET if searched is None else dict(searched),
         )
         frames = [wire.encode_frame(header), wire.encode_payload(messages)]
-        self._waiting.append(SealedBatch(header.batch, header.first, header.count, frames))
+        self._waiting.append(SealedBatch(header.batch, header.first, header.count, frames, position, volatile))
         self._next_batch += 1
-        self._next_message += header.count
+        self._next_message = header.first + header.count
 
     def next_waiting(self) -> SealedBatch | None:
         """The batch to send next."""

@@ -19,7 +19,7 @@ from typing import Annotated, get_args
 from uuid import UUID
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from runlake.cut import cut_array
 from runlake.errors import InvalidMessage, WireError
@@ -45,6 +45,9 @@ class Batch(Struct, frozen=True, kw_only=True, tag_field="type", tag="batch", gc
     first: _Number
     count: Annotated[int, Meta(ge=1, le=MAX_BATCH_MESSAGES)]
     version: int = WIRE_VERSION
+    searched: Annotated[dict[str, int], Meta(max_length=1_000)] | UnsetType = UNSET
+    """By worker, up to which position the producer has looked for the event_ids of its `run.started`, whatever their
+    time, and found none: then the worker looks behind that. Who sends copies with one time says nothing here."""
 
 
 class PositionRequest(Struct, frozen=True, kw_only=True, tag_field="type", tag="position?", gc=False):

@@ -55,7 +55,7 @@ def _measure(url: str, kind: str, connections: int, seconds: float, known: Path)
     )  # fmt: skip
     found = msgspec.json.decode(done.stdout)
     assert found["statuses"] == ["201" if kind == "POST" else "200"], found
-    facts = {"connections": connections, "answers": found["answers"]}
+    facts = {"connections": connections, "answers": found["answers"], "client_cores": round(found["cpu"], 2)}
     figure(f"HTTP {kind}", found["answers"] / found["seconds"], "1/s", **facts)
     for name in ("p50", "p95", "p99"):
         figure(f"HTTP {kind} {name}", found[name], "ms", **facts)

@@ -45,7 +45,7 @@ def wrong_run(says: str, **fields: Any) -> Case:
 DEEP = '{"a":' * 40 + "1" + "}" * 40
 CASES = [
     # unknown paths and wrong methods
-    Case("GET", "/", None, 404, "There is nothing at /."),
+    Case("GET", "/nothing", None, 404, "There is nothing at /nothing."),
     Case("GET", "/api/v1/nothing", None, 404, "There is nothing at /api/v1/nothing."),
     Case("POST", "/api/v1/nothing", RUN, 404, "There is nothing"),
     Case("GET", "/api/v1/runs/", None, 404, "There is nothing at /api/v1/runs/."),
@@ -141,6 +141,9 @@ CASES = [
     Case("GET", "/api/v1/runs?offset=-1", None, 400, "offset: must be"),
     Case("GET", "/api/v1/runs?cursor=x", None, 400, "cursor: must be"),
     Case("GET", "/api/v1/runs?start_time_from=now", None, 400, "start_time_from: must be"),
+    Case("GET", "/api/v1/runs?start_time_from=1234567", None, 400, "start_time_from: must be an RFC 3339 time"),
+    Case("GET", "/api/v1/runs?start_time_to=1769596200.5", None, 400, "start_time_to: must be an RFC 3339 time"),
+    Case("GET", "/api/v1/rollups?created_after=2026-01-28", None, 400, "created_after: must be an RFC 3339 time"),
     Case("GET", "/api/v1/metadata?x=1", None, 400, "x: there is no such parameter here"),
     Case("GET", "/metrics?x=1", None, 400, "x: there is no such parameter here"),
     Case("GET", "/openapi.json?x=1", None, 400, "x: there is no such parameter here"),

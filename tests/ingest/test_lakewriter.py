@@ -24,6 +24,7 @@ from runlake.lake import duck
 from runlake.messages import CommitAssociated, Message, RunEvent, RunStarted, RunUpdated, message_time
 from runlake.wire import MAX_FRAME_BYTES
 from runlake_ingest.crashpoints import CrashPoints
+from runlake_ingest.intake import LateId
 from runlake_ingest.journal import Segment
 from runlake_ingest.lakewriter import LakeWriter
 from runlake_ingest.lines import Rejected, raw_text, record_line
@@ -422,9 +423,18 @@ def test_late_messages_are_looked_up_by_id_and_time(lake: Lake) -> None:
     us = int(START.timestamp()) * 1_000_000 + 123_456
     past = int(START.replace(year=1970).timestamp()) * 1_000_000
     with closing(lake.writer.reader()) as reader:
-        asked = [(run.event_id.int, us), (happening.event_id.int, past), (uuid4().int, us), (5, past)]
-        assert reader.known(asked) == {run.event_id.int, happening.event_id.int}
-        assert reader.known([(run.event_id.int, us - 1)]) == set()
+        wanted = [(run.event_id.int, us), (happening.event_id.int, past), (uuid4().int, us), (5, past)]
+        assert reader.known([LateId(*each) for each in wanted]) == {run.event_id.int, happening.event_id.int}
+        assert reader.known([LateId(run.event_id.int, us - 1)]) == set()
+
+
+def test_a_run_is_looked_up_behind_a_position_whatever_its_time(lake: Lake) -> None:
+    first, second = started(), started()
+    lake.store([first, second])
+    with closing(lake.writer.reader()) as reader:
+        for after, found in ((0, {first, second}), (1, {second}), (2, set())):
+            asked = [LateId(each.event_id.int, None, after) for each in (first, second, started())]
+            assert reader.known(asked) == {each.event_id.int for each in found}
 
 
 def test_a_lake_keeps_its_id_when_it_is_opened_again(lake: Lake) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from runlake.messages import RunEvent
 from runlake_ingest.dedupe import Window
-from runlake_ingest.intake import BatchIn, Good
+from runlake_ingest.intake import BatchIn, Good, LateId
 from runlake_ingest.waiting import Arrival, Waiting
 
 HORIZON = 1_000_000
@@ -36,12 +36,16 @@ def add(waiting: Waiting, *batches: BatchIn) -> None:
         waiting.add(Arrival(None, each))
 
 
-def taken(waiting: Waiting, answer: dict[int, bool]) -> list[BatchIn]:
-    return [arrival.batch for arrival in waiting.resolved(answer)]
+def answered(known: dict[int, bool]) -> dict[LateId, bool]:
+    return {LateId(key, (HORIZON - 100) * 1_000_000): found for key, found in known.items()}
+
+
+def taken(waiting: Waiting, known: dict[int, bool]) -> list[BatchIn]:
+    return [arrival.batch for arrival in waiting.resolved(answered(known))]
 
 
 def asked(waiting: Waiting) -> list[int]:
-    return sorted(event_id for event_id, _ in waiting.question())
+    return sorted(late.event_id for late in waiting.question())
 
 
 def test_only_late_messages_and_what_stands_behind_them_wait(waiting: Waiting) -> None:
@@ -71,7 +75,7 @@ def test_what_is_taken_in_while_resolving_counts_for_what_is_judged_next() -> No
     waiting = Waiting(window)
     first, second = batch("a", -1), batch("b", -1)
     add(waiting, first, second)
-    arrivals = waiting.resolved({1: False})
+    arrivals = waiting.resolved(answered({1: False}))
     assert next(arrivals).batch is first
     window.admit(1, HORIZON - 100, 1)
     assert next(arrivals).batch is second

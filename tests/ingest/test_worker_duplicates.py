@@ -8,11 +8,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
+import msgspec
 import pytest
 
+from runlake import wire
 from runlake.messages import CommitAssociated, Message
 from support.processes import Process, Site
-from support.producer import Producer
+from support.producer import Producer, payload
 from support.reading import assert_stored_once, one
 from support.samples import START, event, events, started, updated
 
@@ -155,3 +157,33 @@ def test_a_worker_told_to_stop_first_answers_what_waits_for_the_lake(site: Site,
             assert producer.ack().accepted == 1
         assert process.wait() == 0
     assert_stored_once(site.catalog, 6)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_p2_a_run_that_its_gateway_had_not_seen_is_known_whatever_time_its_copies_carry(
+    site: Site, restarted: bool
+) -> None:
+    run, now = started(start_time=START.replace(year=2010)), datetime.now(UTC)
+    worker = site.ingest("--window-ids", "1")
+    with Producer(site.ingest_endpoint) as producer:
+        assert producer.deliver([run, event(ts=now)]).accepted == 2
+        producer.flush()
+        assert producer.deliver([event(ts=now + timedelta(minutes=1))]).accepted == 1  # now the window holds neither
+        position = producer.flush()
+    if restarted:
+        stop(worker)
+        worker = site.ingest("--window-ids", "1")
+    with worker, Producer(site.ingest_endpoint) as gateway:
+
+        def create(message: Message, searched: int) -> wire.Ack:
+            header = msgspec.structs.replace(gateway.header(1), searched={str(position.worker): searched})
+            gateway.send_frames(wire.encode_frame(header), payload([message]))
+            return gateway.ack()
+
+        for start in (START.replace(year=2011), now + timedelta(minutes=2)):
+            copy = msgspec.structs.replace(run, start_time=start)
+            assert create(copy, 0).duplicate == [0]
+        for searched in (0, position.flushed):
+            assert create(started(start_time=START.replace(year=2012)), searched).accepted == 1
+        stop(worker)
+    assert_stored_once(site.catalog, 5)

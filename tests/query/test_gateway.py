@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -117,6 +119,61 @@ def test_two_processes_that_race_on_an_event_id_answer_the_same_run(site: Site, 
                 assert [reply.status for reply in replies] == [201] * 4
                 assert len({reply.text for reply in replies}) == 1
                 assert sum("idempotent-replayed" not in reply.headers for reply in replies) == 1
+
+
+def test_p2_a_process_that_lags_behind_tells_an_old_run_as_known_whatever_start_it_is_sent_with(
+    site: Site, tmp_path: Path
+) -> None:
+    nobody = f"ipc://{tmp_path}/nobody"
+    lagging = ("--read-model", str(tmp_path / "second"), "--feed", nobody, "--refresh-ms", "3000")
+    body = new_run(start_time="2019-05-01T00:00:00Z", product="first")
+    with site.ingest("--window-ids", "1"):
+        (first, one_url), (second, two_url) = site.query(), site.query(*lagging)
+        with first, second, Producer(site.ingest_endpoint) as producer:
+            writer, late = Api(one_url), Api(two_url)
+            shown = writer.post("/api/v1/runs", body).json
+            producer.flush()  # the worker's window has let go of it, and the second process has not seen it
+            reply = late.post("/api/v1/runs", {**body, "start_time": "2021-01-01T00:00:00Z", "product": "second"})
+            assert (reply.status, reply.json, reply.headers["idempotent-replayed"]) == (201, shown, "true")
+            assert writer.ok("/api/v1/runs")["total"] == 1
+            writer.close()
+            late.close()
+    assert one(site.catalog, "SELECT count(*) FROM run_changes") == 1
+
+
+_FEW_DESCRIPTORS = """
+import asyncio, os, resource, sys
+from runlake.logs import Log
+from runlake_query.gateway import Gateway, IngestUnreachable
+
+async def main():
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    gateway = Gateway(sys.argv[1], "p", Log("query"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 20, hard))
+    gateway.start()
+    try:
+        await gateway.deliver([b"\\x80"])
+    except IngestUnreachable as error:
+        print(error.detail, flush=True)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    (outcome,) = await gateway.deliver([b"\\x80"])
+    print(bool(outcome.reason))
+    await gateway.close()
+
+asyncio.run(main())
+"""
+
+
+def test_without_enough_descriptors_the_gateway_says_so_and_connects_when_there_are(site: Site) -> None:
+    with site.ingest():
+        done = subprocess.run(
+            [sys.executable, "-c", _FEW_DESCRIPTORS, site.ingest_endpoint],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    refused, connected = done.stdout.splitlines()
+    assert "ulimit -n" in refused
+    assert connected == "True"
 
 
 def test_a_killed_worker_is_waited_for_and_the_books_have_no_gap(site: Site) -> None:

@@ -23,8 +23,11 @@ from support.processes import Process, Site
 
 TOKEN, READ_TOKEN = "only-for-this-test-0123456789", "reads-of-this-test-0123456789"
 JSON = {"Content-Type": "application/json"}
+COMMIT = "0123456789abcdef"
 STREAM = "/api/v1/stream"
 """It has no end; its own tests read it."""
+SQL = "/api/v1/sql"
+"""It is off where it is guarded, so that a good token is refused too."""
 
 
 class World(NamedTuple):
@@ -43,9 +46,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     site, other = Site(folder), Site(folder / "other")
     nowhere = f"ipc://{folder}/nobody"
     with site.ingest():
-        query, url = site.query()
+        query, url = site.query("--sql", "on")
         alone, alone_url = site.query("--ingest", nowhere, "--read-model", str(folder / "alone"))
-        empty, empty_url = other.query(caught_up=False)
+        empty, empty_url = other.query("--sql", "on", caught_up=False)
         guarded = Process(
             "runlake_query", "--data", str(site.data), "--http", "127.0.0.1:0", "--ingest", site.ingest_endpoint,
             "--feed", site.feed_endpoint, "--read-model", str(folder / "guarded"),
@@ -55,7 +58,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         guarded.wait_for("caught_up")
         with query, alone, empty, guarded:
             apis = (Api(url), Api(alone_url), Api(guarded_url), Api(empty_url))
-            body = new_run(metrics_json={"model": "m", "api_cost_usd": 0.5})
+            body = new_run(metrics_json={"model": "m", "api_cost_usd": 0.5}, commit_hash=COMMIT)
             wrote = apis[0].post("/api/v1/runs", body)
             assert wrote.status == 201
             assert apis[1].get("/api/v1/runs", after=wrote.headers["runlake-position"]).status == 200
@@ -77,7 +80,7 @@ def request_of(path: str, method: str, operation: dict[str, Any], run: str) -> t
         if method == "POST" and path.startswith("/api/v1/runs") and "{" not in path:
             example = {"runs": [new_run()]} if "runs" in example else {**example, "event_id": str(uuid4())}
         body = msgspec.json.encode(example)
-    return path.replace("{run_id}", run).replace("{event_id}", run), body
+    return path.replace("{run_id}", run).replace("{event_id}", run).replace("{sha}", COMMIT), body
 
 
 def head_of(url: str, path: str) -> Reply:
@@ -95,7 +98,7 @@ def provoke(world: World, method: str, path: str, operation: dict[str, Any], sta
     """What makes this route answer this; None for what no request can provoke."""
     good, body = request_of(path, method, operation, world.run)
     headers = JSON if body is not None else {}
-    nobody = path.replace("{run_id}", "nobody").replace("{event_id}", str(uuid4()))
+    nobody = path.replace("{run_id}", "nobody").replace("{event_id}", str(uuid4())).replace("{sha}", "f" * 40)
     match status:
         case "200" if method == "POST" and "batch" in path:
             return world.api.post(good, [new_run()])
@@ -117,7 +120,7 @@ def provoke(world: World, method: str, path: str, operation: dict[str, Any], sta
             return world.api.request(method, good, headers, b'"' + b"x" * MAX_BODY_BYTES + b'"')
         case "415":
             return world.api.request(method, good, {"Content-Type": "text/plain"}, body)
-        case "503" if body is not None:
+        case "503" if body is not None and path != SQL:
             return world.alone.request(method, good, headers, body)
         case "503" if path == "/metrics":
             return world.empty.get(path, {"Accept": "application/json"})
@@ -152,7 +155,9 @@ def test_the_document_names_every_route_that_serves(world: World) -> None:
     paths = document(world)["paths"]
     assert {"/api/v1/runs", "/api/v1/runs/batch", "/api/v1/runs/{run_id}/associate-commit", "/metrics"} <= set(paths)
     for path, operations in paths.items():
-        reply = world.api.request("DELETE", path.replace("{run_id}", "x").replace("{event_id}", "x"))
+        reply = world.api.request(
+            "DELETE", path.replace("{run_id}", "x").replace("{event_id}", "x").replace("{sha}", "x")
+        )
         allowed = set(problem(reply, 405) and reply.headers["allow"].split(", "))
         assert {name.upper() for name in operations} <= allowed
 

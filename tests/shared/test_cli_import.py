@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +17,7 @@ import msgspec
 import pytest
 
 from runlake.cli.import_rows import NAMESPACE, Skipped, event_message, run_message
+from runlake.cli.import_state import state_file
 from support.processes import Site, wait_until
 from support.reading import one, rows
 from support.runlake_command import Command
@@ -138,6 +142,48 @@ def test_thousands_of_rows_arrive_once(command: Command, tmp_path: Path) -> None
     many = [{**GOOD, "event_id": str(uuid4()), "run_id": f"r{number}"} for number in range(3_000)]
     report = imported(command, make_file(tmp_path / "old.sqlite", many, []))["runs"]
     assert (report["taken"], report["skipped"]) == (3_000, 0)
+
+
+def test_an_import_that_is_killed_goes_on_where_it_was_and_loses_and_doubles_nothing(
+    command: Command, tmp_path: Path
+) -> None:
+    total, odd = 20_000, 17
+    many = [
+        {
+            **GOOD,
+            "event_id": str(uuid4()),
+            "run_id": f"r{number}",
+            **({"agent_name": None} if number % odd == 0 else {}),
+        }
+        for number in range(total)
+    ]
+    happened = {"run_id": "r1", "ts": "2026-01-28T08:30:01Z", "type": "page"}
+    path = make_file(tmp_path / "old.sqlite", many, [{**happened, "event_id": str(uuid4())} for _ in range(100)])
+    state = state_file(path)
+    killed = subprocess.Popen(
+        [sys.executable, "-m", "runlake.cli", "import", "sqlite", str(path)], env=command.environment, cwd=tmp_path,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    wait_until(lambda: state.exists() and 0 < json.loads(state.read_bytes())["runs"] < total, "some rows are stored")
+    killed.kill()
+    assert killed.wait(30) == -signal.SIGKILL
+    done = json.loads(state.read_bytes())["runs"]
+    assert 0 < done < total, "it was not killed in the middle"
+    report = imported(command, path)
+    runs, events = report["runs"], report["events"]
+    left = many[done:]
+    skipped = sum(row["agent_name"] is None for row in left)
+    assert (runs["rows"], runs["resumed_after"], runs["skipped"]) == (total, done, skipped)
+    assert runs["taken"] + runs["known"] == len(left) - skipped
+    assert runs["taken"] > 0
+    assert events["taken"] == 100
+    good = sum(row["agent_name"] is not None for row in many)
+    catalog = command.data / "catalog.sqlite"
+    count = "SELECT count(*) FROM run_changes"
+    wait_until(lambda: one(catalog, count) >= good, "the runs are in the lake")
+    assert rows(catalog, "SELECT count(*), count(DISTINCT event_id), count(DISTINCT run_id) FROM run_changes") == [
+        (good, good, good)
+    ]
 
 
 @pytest.mark.parametrize("content", [b"no database", b""])

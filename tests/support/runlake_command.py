@@ -19,6 +19,8 @@ class Command:
         self.folder = folder
         self.data = folder / "data"
         self.http = "127.0.0.1:0"
+        self.more: dict[str, str] = {}
+        """Variables besides those of `settings`, for what is run from now on."""
 
     @property
     def settings(self) -> dict[str, str]:
@@ -34,7 +36,7 @@ class Command:
     @property
     def environment(self) -> dict[str, str]:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("RUNLAKE_")}
-        return inherited | self.settings
+        return inherited | self.settings | self.more
 
     def __call__(self, *arguments: str, deadline_s: float = 120) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""

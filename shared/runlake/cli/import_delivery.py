@@ -19,7 +19,7 @@ from runlake import wire
 from runlake.backoff import Backoff
 from runlake.cli.failure import CommandFailed
 from runlake.errors import WireError
-from runlake.link import Link, LinkState
+from runlake.link import DESCRIPTORS_NEEDED, Link, LinkState, enough_descriptors
 from runlake.outbox import Outbox
 
 _IN_FLIGHT = 8
@@ -37,7 +37,7 @@ class ImportDelivery:
         self._outbox = Outbox(producer)
         self._heard: deque[tuple[int, OnAck]] = deque()
         self._backoff = Backoff(Random())
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._link: Link | None = None
         self._retry_at = 0.0
 
@@ -60,7 +60,8 @@ class ImportDelivery:
     ) -> None:
         if self._link is not None:
             self._link.close()
-        self._context.destroy(linger=0)
+        if self._context is not None:
+            self._context.destroy(linger=0)
 
     def _work_until(self, enough: Callable[[], bool]) -> None:
         deadline = time.monotonic() + self._patience_s
@@ -78,7 +79,7 @@ class ImportDelivery:
         link = self._link
         if link is None:
             time.sleep(max(0.0, self._retry_at - time.monotonic()))
-            link = self._link = Link(self._context, self._endpoint)
+            link = self._link = self._open()
         while link.state is LinkState.OPEN and (batch := self._outbox.next_waiting()) and link.send(batch.frames):
             self._outbox.mark_sent()
         link.wait(_WAIT_MS)
@@ -91,6 +92,15 @@ class ImportDelivery:
             self._outbox.rewind()
             self._retry_at = time.monotonic() + self._backoff.delay_s()
         return heard
+
+    def _open(self) -> Link:
+        if not enough_descriptors():
+            raise CommandFailed(
+                f"fewer than {DESCRIPTORS_NEEDED} more files can be opened here; raise the limit (ulimit -n)"
+            )
+        if self._context is None:
+            self._context = zmq.Context()
+        return Link(self._context, self._endpoint)
 
     def _take(self, frames: list[bytes]) -> bool:
         try:
