@@ -4,32 +4,44 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
+import socket
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import uvloop
 from aiohttp import web
 
 from runlake.errors import AlreadyRunning, LakeError, SettingsError
 from runlake.ids import Uuid7Source
 from runlake.logs import Log
 from runlake.settings import Settings, add_flags, from_arguments, host_and_port
+from runlake.strayvariables import stray_variables
 from runlake_query.auth import Auth
+from runlake_query.bulk import READ_DEADLINE_S, THREADS, WAITING, Bulk
 from runlake_query.copies import Copies
 from runlake_query.cors import Cors
 from runlake_query.feedlink import FeedLink
 from runlake_query.folder import Folder
 from runlake_query.follower import Follower
 from runlake_query.gateway import Gateway
+from runlake_query.hosts import Hosts
+from runlake_query.knownruns import KnownRuns
 from runlake_query.live import Live
 from runlake_query.model import open_model
 from runlake_query.points import Points
 from runlake_query.progress import Progress
+from runlake_query.promises import Promises
 from runlake_query.reader import Reader
 from runlake_query.recent import Recent
-from runlake_query.runner import MAX_LINE_BYTES, ProblemRunner
+from runlake_query.runner import ProblemRunner
 from runlake_query.server import Server
+from runlake_query.sql.sandboxes import Bounds
+from runlake_query.sql.service import default_threads
+from runlake_query.staleclock import StaleClock
 from runlake_query.subscribers import Subscribers
 
 _FLAGS = (
@@ -39,15 +51,21 @@ _FLAGS = (
     "token_file",
     "token_scope",
     "cors_origins",
+    "hosts",
     "feed",
     "catalog",
     "storage",
     "read_model",
     "refresh_ms",
     "recent_days",
+    "sql",
+    "sql_timeout_ms",
+    "sql_memory_mb",
     "log_level",
 )
 _SHUTDOWN_S = 5.0
+_SWITCH_S = 0.0005
+"""How long a thread may keep the interpreter while the event loop waits for it; Python's default is ten times that."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,7 +78,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"runlake query: {error}", file=sys.stderr)  # noqa: T201 (for the person who started it)
         return 2
     try:
-        return asyncio.run(_serve(settings, Log("query", settings.log_level)))
+        log = Log("query", settings.log_level)
+        for stray in stray_variables(os.environ):
+            log.warning("stray_variable", reason=str(stray))
+        sys.setswitchinterval(_SWITCH_S)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_serve(settings, log))
     except (AlreadyRunning, LakeError, OSError) as error:
         print(f"runlake query: {error}", file=sys.stderr)  # noqa: T201
         return 1
@@ -77,6 +100,7 @@ async def _serve(settings: Settings, log: Log) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    auth = Auth(settings.token, settings.read_token, settings.token_scope)
     window = timedelta(days=settings.recent_days)
     folder = Folder(settings.read_model)
     try:
@@ -84,8 +108,12 @@ async def _serve(settings: Settings, log: Log) -> int:
         copies = Copies(folder, model.cursor())
         progress = Progress()
         reader = Reader(model, copies)
+        bulk_reader = Reader(model, copies, THREADS, WAITING, READ_DEADLINE_S)
         recent = Recent()
-        subscribers = Subscribers()
+        known = KnownRuns(model, log)
+        stale_clock = StaleClock(progress, _utcnow)
+        promises = Promises()
+        subscribers = Subscribers(stale_clock.now)
         follower = Follower(
             catalog=settings.catalog_path,
             folder=folder,
@@ -98,9 +126,9 @@ async def _serve(settings: Settings, log: Log) -> int:
             utcnow=_utcnow,
             on_damage=on_damage,
             feed=FeedLink(settings.feed),
-            changes=Live(recent, subscribers),
+            changes=Live(recent, subscribers, known, promises),
         )
-        points = Points(model, progress, recent)
+        points = Points(model, progress, recent, known)
         gateway = Gateway(settings.ingest, f"http-{Uuid7Source()()}", log)
         runner = ProblemRunner(
             Server(
@@ -111,13 +139,25 @@ async def _serve(settings: Settings, log: Log) -> int:
                 log,
                 _utcnow,
                 subscribers=subscribers,
-                auth=Auth(settings.token, settings.read_token, settings.token_scope),
+                promises=promises,
+                stale_clock=stale_clock,
+                bulk=Bulk(
+                    bulk_reader,
+                    settings.read_model,
+                    Path(settings.storage),
+                    settings.sql == "on",
+                    Bounds(
+                        memory_mib=settings.sql_memory_mb,
+                        spill_mib=2 * settings.sql_memory_mb,
+                        threads=default_threads(),
+                        deadline_s=settings.sql_timeout_ms / 1000,
+                    ),
+                ),
+                auth=auth,
+                hosts=Hosts([socket.gethostname()], listed=settings.hosts.split(","), guarded=auth.guards_all),
                 cors=Cors(settings.cors_origins),
             ).app(),
-            access_log=None,
             shutdown_timeout=_SHUTDOWN_S,
-            handle_signals=False,
-            max_line_size=MAX_LINE_BYTES,
         )
         try:
             gateway.start()
@@ -133,8 +173,10 @@ async def _serve(settings: Settings, log: Log) -> int:
             await runner.cleanup()
             await gateway.close()
             await asyncio.to_thread(follower.stop)
+            await asyncio.to_thread(known.close)
             await asyncio.to_thread(points.close)
             await asyncio.to_thread(reader.close)
+            await asyncio.to_thread(bulk_reader.close)
             if not damaged.is_set():
                 await asyncio.to_thread(copies.close)
             await asyncio.to_thread(model.close)

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import hmac
+import time
+from collections.abc import Callable
 
 from runlake_query.problems import Problem
+from runlake_query.sessions import Scope, Sessions
 
 _READS = frozenset(("GET", "HEAD"))
 _OPEN = frozenset(("/health",))
+SESSION_PATH = "/session"
+_PAGES = ("/ui/", "/runs/", "/commits/")
+_PAGE_ROOTS = frozenset(("/", "/runs", "/commits", "/compare", "/producers", "/quarantine", "/system", "/sql"))
+_QUERIES = frozenset(("/api/v1/sql",))
+"""They come by POST, and change nothing."""
 
 
 class Unauthorized(Problem):
@@ -30,31 +38,68 @@ class Forbidden(Problem):
 class Auth:
     """Who may do what. Without a token, anyone who can connect may do anything.
 
-    `scope` says what needs a token: reads, writes or both. `read_token` is good for reads alone.
+    `scope` says what needs a token: reads, writes or both. `read_token` is good for reads alone. A browser that has
+    signed in shows its session's cookie instead.
     """
 
-    def __init__(self, token: str = "", read_token: str = "", scope: str = "both") -> None:
+    def __init__(
+        self, token: str = "", read_token: str = "", scope: str = "both", now: Callable[[], float] = time.time
+    ) -> None:
         self._token = token.encode()
         self._read_token = read_token.encode()
         self._guards = {"reads": scope in ("reads", "both"), "writes": scope in ("writes", "both")}
+        self._sessions = Sessions(token, now)
 
-    def check(self, method: str, path: str, authorization: str | None) -> None:
-        """Return when the request may go on. Raises Unauthorized, Forbidden. Tokens are compared in constant time."""
-        if not self._token or path in _OPEN:
+    @property
+    def guards_reads(self) -> bool:
+        """Whether reading needs a token."""
+        return bool(self._token) and self._guards["reads"]
+
+    @property
+    def guards_all(self) -> bool:
+        """Whether everything that is not open to all needs a token."""
+        return self.guards_reads and self._guards["writes"]
+
+    def check(self, method: str, path: str, authorization: str | None, cookie: str | None = None) -> None:
+        """Return when the request may go on. Raises Unauthorized, Forbidden. Tokens are compared in constant time.
+
+        `cookie`: that of the session, when the request comes from a page of this process.
+        """
+        if not self._token or _is_open(method, path):
             return
-        kind = "reads" if method in _READS else "writes"
+        kind = "reads" if method in _READS or path in _QUERIES else "writes"
         if not self._guards[kind]:
             return
         if authorization is None:
-            raise Unauthorized("This needs a token: send the header Authorization: Bearer <token>.")
-        scheme, _, given = authorization.partition(" ")
-        token = given.strip().encode("utf-8", "surrogateescape")
-        if scheme.lower() != "bearer" or not token:
-            raise Unauthorized("The Authorization header must be: Bearer <token>.", "invalid_request")
-        whole = hmac.compare_digest(token, self._token)
-        reading = bool(self._read_token) and hmac.compare_digest(token, self._read_token)
-        if whole or (reading and kind == "reads"):
-            return
-        if reading:
+            scope = self._sessions.scope(cookie) if cookie else None
+            if scope is None:
+                raise Unauthorized("This needs a token: send the header Authorization: Bearer <token>.")
+        else:
+            how, _, given = authorization.partition(" ")
+            if how.lower() != "bearer" or not given.strip():
+                raise Unauthorized("The Authorization header must be: Bearer <token>.", "invalid_request")
+            scope = self._scope_of(given.strip())
+            if scope is None:
+                raise Unauthorized("The token is not the right one.", "invalid_token")
+        if scope == "reads" and kind == "writes":
             raise Forbidden("This token is for reading only.")
-        raise Unauthorized("The token is not the right one.", "invalid_token")
+
+    def begin_session(self, token: str) -> str:
+        """The value of a session's cookie, for who knows a token. Raises Unauthorized."""
+        scope = self._scope_of(token) if self._token else None
+        if scope is None:
+            raise Unauthorized("The token is not the right one.", "invalid_token")
+        return self._sessions.begin(scope)
+
+    def _scope_of(self, token: str) -> Scope | None:
+        given = token.encode("utf-8", "surrogateescape")
+        whole = hmac.compare_digest(given, self._token)
+        reading = hmac.compare_digest(given, self._read_token) and bool(self._read_token)
+        return "all" if whole else "reads" if reading else None
+
+
+def _is_open(method: str, path: str) -> bool:
+    """What needs no token: is it alive, and the pages, which hold no data; they ask for it, and it needs a token."""
+    if path in _OPEN or path == SESSION_PATH:
+        return True
+    return method in _READS and (path in _PAGE_ROOTS or path.startswith(_PAGES))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from aiohttp import web
@@ -14,10 +15,12 @@ from runlake_query.auth import Auth
 from runlake_query.bodies import MAX_BODY_BYTES, TooLarge
 from runlake_query.compression import compress
 from runlake_query.cors import Cors
+from runlake_query.hosts import Hosts
 from runlake_query.metricspage import Metrics
 from runlake_query.positions import format_positions
 from runlake_query.problems import CONTENT_TYPE, Problem
 from runlake_query.progress import Progress
+from runlake_query.sessions import COOKIE
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -25,8 +28,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Edge:
     """In: is this a preflight, may this be asked. Out: problems, gzip, cross-origin headers, counts."""
 
-    def __init__(self, auth: Auth, cors: Cors, metrics: Metrics, progress: Progress, log: Log) -> None:
+    def __init__(self, auth: Auth, hosts: Hosts, cors: Cors, metrics: Metrics, progress: Progress, log: Log) -> None:
         self._auth = auth
+        self._hosts = hosts
         self._cors = cors
         self._metrics = metrics
         self._progress = progress
@@ -38,11 +42,15 @@ class Edge:
         response = await self._answer(request, handler)
         if not response.prepared:
             compress(request, response)
-            response.headers.extend(self._cors.headers(request.headers.get("Origin")))
         resource = request.match_info.route.resource
         route = resource.canonical if resource is not None else None
         self._metrics.answered(request.method, route, response.status, time.perf_counter() - begun)
         return response
+
+    async def allow_origin(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Before the headers of any answer go out, also of one that stays open: which pages may read it."""
+        if "Access-Control-Allow-Origin" not in response.headers:  # a preflight's answer has its own
+            response.headers.extend(self._cors.headers(request.headers.get("Origin")))
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
@@ -50,7 +58,8 @@ class Edge:
                 preflight = self._cors.preflight(request.headers)
                 if preflight is not None:
                     return web.Response(status=204, headers=preflight)
-            self._auth.check(request.method, request.path, request.headers.get("Authorization"))
+            self._hosts.check(request.headers.get("Host"))
+            self._auth.check(request.method, request.path, request.headers.get("Authorization"), _session(request))
             return await handler(request)
         except Problem as problem:
             return self._problem(problem)
@@ -85,3 +94,11 @@ class Edge:
         if problem.positions is not None:
             headers = {**headers, "RunLake-Position": format_positions(problem.positions)}
         return web.Response(status=problem.status, body=problem.body(), content_type=CONTENT_TYPE, headers=headers)
+
+
+def _session(request: web.Request) -> str | None:
+    """The session's cookie, unless a page of another origin sent the request."""
+    origin = request.headers.get("Origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("Host"):
+        return None
+    return request.cookies.get(COOKIE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
@@ -15,6 +15,18 @@ from runlake_query.progress import Progress
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _NO_ROUTE = "(none)"
+
+
+_COUNTED = {
+    "fed": ("feed_messages", "Messages applied from the feed"),
+    "from_lake": ("lake_messages", "Messages applied from the lake, because the feed had not brought them"),
+    "catch_ups": ("lake_catch_ups", "Spans of the lake that had messages which the feed had not brought"),
+    "gaps": ("feed_gaps", "How often the feed did not follow what was reflected"),
+    "late": ("feed_duplicates", "Groups of the feed that were reflected already, or came twice"),
+    "dropped": ("feed_dropped", "Groups of the feed for which there was no room"),
+    "refused": ("feed_refused", "Messages and spans of the feed that could not be read"),
+}
+"""The follower's counts, as `Counts` names them, and what they are called here."""
 
 
 class _State(Collector):
@@ -35,6 +47,8 @@ class _State(Collector):
         for worker, seq in progress.positions.items():
             applied.add_metric((str(worker),), seq)
         yield applied
+        for name, count in progress.counts._asdict().items():
+            yield CounterMetricFamily(f"runlake_query_{_COUNTED[name][0]}", _COUNTED[name][1], value=count)
 
 
 class Metrics:
@@ -55,6 +69,10 @@ class Metrics:
         self._registry.register(_State(progress, gateway))
         self._counters: dict[tuple[str, str, int], Counter] = {}
         self._timers: dict[tuple[str, str], Histogram] = {}
+
+    def add(self, collector: Collector) -> None:
+        """Show what a collector tells, too."""
+        self._registry.register(collector)
 
     def answered(self, method: str, route: str | None, status: int, seconds: float) -> None:
         """Note a request. `route` is the pattern that it matched: paths are not labels, since they have no bound."""

@@ -7,7 +7,9 @@ from typing import Any
 from runlake_query import books, rollups, runs
 from runlake_query.answers import JSON
 from runlake_query.bodies import NewCommit, NewEvent, NewRun, RunChange
+from runlake_query.bulkroutes import EXPORTED, bulk_routes
 from runlake_query.examples import CHANGE, COMMIT, EVENT, EVENT_SHOWN, RUN, RUN_SHOWN
+from runlake_query.exports import Exports
 from runlake_query.idempotency import HEADER
 from runlake_query.reads import AFTER, Reads
 from runlake_query.routes import Answer, Route, answer
@@ -25,6 +27,7 @@ from runlake_query.schemas import (
     RunList,
     Summary,
 )
+from runlake_query.sql.service import Sql
 from runlake_query.status import Status
 from runlake_query.streamroutes import stream_routes
 from runlake_query.streams import Streams
@@ -35,9 +38,17 @@ _LIST = tuple(dict.fromkeys((*runs.LIST_PARAMETERS, *runs.LIST_REPEATABLE)))
 _ROLLUP = tuple(dict.fromkeys((*rollups.PARAMETERS, *rollups.REPEATABLE)))
 
 
-def route_table(reads: Reads, writes: Writes, status: Status, streams: Streams) -> list[Route]:
+def route_table(
+    reads: Reads, writes: Writes, status: Status, streams: Streams, exports: Exports, sql: Sql
+) -> list[Route]:
     """The routes, in the order in which they are looked at."""
-    return [*_status(status), *_writing(writes), *_reading(reads), *stream_routes(streams)]
+    return [
+        *_status(status),
+        *_writing(writes),
+        *_reading(reads, exports),
+        *stream_routes(streams),
+        *bulk_routes(exports, sql),
+    ]
 
 
 def _status(status: Status) -> list[Route]:
@@ -107,12 +118,13 @@ def _writing(writes: Writes) -> list[Route]:
     ]  # fmt: skip
 
 
-def _reading(reads: Reads) -> list[Route]:
+def _reading(reads: Reads, exports: Exports) -> list[Route]:
     return [
         Route(
-            method="GET", path="/api/v1/runs", handler=reads.runs, parameters=_LIST, tagged=True, problems=(503,),
-            summary="List runs, newest start first.",
-            answers={200: answer("One page", RunList)},
+            method="GET", path="/api/v1/runs", handler=exports.runs(reads.runs), parameters=("format", *_LIST),
+            tagged=True, problems=(503,),
+            summary="List runs, newest start first; or export all that match, in no particular order.",
+            answers={200: Answer("One page, or an export", {JSON: RunList, **EXPORTED})},
         ),
         Route(
             method="GET", path="/api/v1/runs/{run_id}", handler=reads.run, parameters=AFTER, tagged=True,
@@ -125,9 +137,10 @@ def _reading(reads: Reads) -> list[Route]:
             answers={200: answer("Distinct and sorted", Metadata)},
         ),
         Route(
-            method="GET", path="/api/v1/rollups", handler=reads.rollups, parameters=_ROLLUP, tagged=True,
-            problems=(503,), summary="Measures of runs, by dimensions and buckets of time.",
-            answers={200: answer("The groups and their totals", Rollup)},
+            method="GET", path="/api/v1/rollups", handler=exports.rollups(reads.rollups),
+            parameters=("format", *_ROLLUP), tagged=True,
+            problems=(503,), summary="Measures of runs, by dimensions and buckets of time; or all groups as an export.",
+            answers={200: Answer("The groups and their totals, or an export", {JSON: Rollup, **EXPORTED})},
         ),
         Route(
             method="GET", path="/api/v1/producers", handler=reads.producers, parameters=books.PRODUCER_PARAMETERS,

@@ -64,6 +64,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     """What needs a token when there is one: reads, writes or both."""
     cors_origins: str = ""
     """Whose pages may call the HTTP API from a browser: `local`, or origins separated by commas; by default none."""
+    hosts: str = ""
+    """Names under which the HTTP side is served, separated by commas, beside localhost and the machine's own; addresses
+    are always allowed, and with a token on everything so is any name."""
     ingest_bind: str = ""
     """What the ROUTER binds; by default the address of `ingest`."""
     push_bind: str = ""
@@ -76,6 +79,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The folder of the lake's Parquet files; by default `<data>/lake/`."""
     read_model: Path = Path()
     """The query process's own folder; by default `<data>/query/`."""
+    spool: str = ""
+    """The folder in which agents of this user keep what is not delivered yet, or `off`: memory alone."""
+    spool_max_mb: Annotated[int, Meta(ge=1, le=10_000_000)] = 512
+    """How large that folder may grow, MiB."""
+    spool_full: str = "refuse"
+    """What an agent does then: `refuse` what is new, or `drop-oldest`; both are counted."""
     flush_interval_ms: Annotated[int, Meta(ge=10, le=600_000)] = 2_000
     """How long accepted messages stay in the journal before they go to the lake, milliseconds."""
     flush_messages: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
@@ -84,12 +93,24 @@ class Settings(Struct, frozen=True, kw_only=True):
     """How large the journal may grow while the lake cannot be written, MiB; then the worker stops reading."""
     window_ids: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 2_000_000
     """How many event ids dedupe holds in memory (about 130 bytes each); older ones are looked up in the lake."""
+    maintenance_interval_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 30_000
+    """How often the worker looks after the lake (merges small files, removes replaced ones), milliseconds; 0: never."""
+    maintenance_keep_s: Annotated[int, Meta(ge=1, le=31_536_000)] = 3_600
+    """How long what was replaced stays readable, seconds: the longest that a read of the lake may take."""
+    maintenance_merge_mb: Annotated[int, Meta(ge=1, le=1_024)] = 32
+    """How large merged files become, MiB; a merge takes about ten times as much memory."""
     credit: Annotated[int, Meta(ge=1, le=1_000)] = 16
     """How many batches one producer may have in flight."""
     refresh_ms: Annotated[int, Meta(ge=10, le=60_000)] = 50
     """How often the query process looks for news in the lake, milliseconds."""
     recent_days: Annotated[int, Meta(ge=1, le=36_500)] = 30
     """How many days of run events the read model keeps; older ones are read from the lake."""
+    sql: str = "off"
+    """Whether `POST /api/v1/sql` answers: on or off."""
+    sql_timeout_ms: Annotated[int, Meta(ge=100, le=600_000)] = 10_000
+    """How long one statement of users' SQL may take, milliseconds."""
+    sql_memory_mb: Annotated[int, Meta(ge=64, le=1_000_000)] = 512
+    """How much memory one statement of users' SQL may use, MiB; twice as much on disk beyond it."""
     log_level: str = "info"
     """debug, info, warning or error."""
 
@@ -333,6 +354,14 @@ def _check_log_level(value: str) -> str:
     return "" if value in _LOG_LEVELS else ", ".join(_LOG_LEVELS)
 
 
+def _check_switch(value: str) -> str:
+    return "" if value in ("on", "off") else "on or off"
+
+
+def _check_spool_full(value: str) -> str:
+    return "" if value in ("refuse", "drop-oldest") else "refuse or drop-oldest"
+
+
 def _check_token(value: str) -> str:
     good = len(value) >= MIN_TOKEN_CHARS and all("!" <= character <= "~" for character in value)
     return "" if good else f"at least {MIN_TOKEN_CHARS} characters, ASCII and without spaces"
@@ -371,5 +400,7 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "feed_bind": _check_endpoint,
     "catalog": _check_catalog,
     "storage": _check_storage,
+    "sql": _check_switch,
+    "spool_full": _check_spool_full,
     "log_level": _check_log_level,
 }

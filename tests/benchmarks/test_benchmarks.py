@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,13 @@ import pytest
 TESTS = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("name", ["emit", "ingest", "freshness", "http"])
+@pytest.mark.parametrize("name", ["emit", "track", "ingest", "apply", "freshness", "http", "history", "streams"])
 def test_a_benchmark_prints_one_json_line_per_figure_with_machine_facts(name: str) -> None:
+    prints_figures(name)
+
+
+def prints_figures(name: str) -> None:
+    """Run it in its short form; each line that it prints is a figure."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "--short", name],
         cwd=TESTS, capture_output=True, text=True, timeout=300, check=False,
@@ -25,3 +31,11 @@ def test_a_benchmark_prints_one_json_line_per_figure_with_machine_facts(name: st
         assert figure["value"] > 0
         assert figure["unit"]
         assert figure["machine"]["cores"] >= 1
+
+
+@pytest.mark.skipif(
+    not (shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")),
+    reason="no Chromium here: apt-get install chromium",
+)
+def test_the_benchmark_of_the_dashboard_prints_figures() -> None:
+    prints_figures("dashboard")

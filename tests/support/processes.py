@@ -126,11 +126,11 @@ class Site:
             process.wait_for("ready")
         return process
 
-    def query(self, *flags: str, caught_up: bool = True) -> tuple[Process, str]:
+    def query(self, *flags: str, caught_up: bool = True, env: Mapping[str, str] | None = None) -> tuple[Process, str]:
         """Start a query process; returns it and the URL that it serves."""
         process = Process(
             "runlake_query", "--data", str(self.data), "--http", "127.0.0.1:0", "--ingest", self.ingest_endpoint,
-            "--feed", self.feed_endpoint, *flags,
+            "--feed", self.feed_endpoint, *flags, env=env,
         )  # fmt: skip
         url = f"http://{process.wait_for('listening')['http']}"
         if caught_up:

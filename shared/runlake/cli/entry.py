@@ -8,9 +8,26 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from runlake.cli import demo, doctor, foreground, import_sqlite, rollup, runs, tail, up
+from runlake.cli import (
+    commits,
+    demo,
+    doctor,
+    export,
+    foreground,
+    import_sqlite,
+    maintain,
+    producers,
+    rollup,
+    runs,
+    spool,
+    sql,
+    tail,
+    up,
+    verify,
+)
 from runlake.cli.failure import FAILED, USAGE, CommandFailed
 from runlake.errors import RunLakeError, SettingsError
+from runlake.strayvariables import stray_variables
 
 _DESCRIPTION = "RunLake records what agents do, and answers questions about it."
 _EPILOG = """\
@@ -33,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments and arguments[0] in foreground.PROCESSES:
             return foreground.replace_this_process(arguments[0], arguments[1:])
         chosen = _parser().parse_args(arguments)
+        for stray in stray_variables(os.environ):
+            print(f"runlake: {stray}", file=sys.stderr)
         return int(chosen.run(chosen))
     except CommandFailed as failure:
         return _fail(failure.message, failure.code)
@@ -61,6 +80,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"runlake {version('runlake')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (up, foreground, demo, runs, tail, rollup, import_sqlite, doctor):
+    for module in (
+        up,
+        foreground,
+        demo,
+        runs,
+        tail,
+        rollup,
+        commits,
+        producers,
+        sql,
+        export,
+        import_sqlite,
+        spool,
+        maintain,
+        verify,
+        doctor,
+    ):
         module.add_to(commands)
     return parser

@@ -1,0 +1,1 @@
+"""The dashboard: pages that ask the public API, and nothing else."""

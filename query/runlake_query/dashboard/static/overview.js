@@ -1,0 +1,247 @@
+// @ts-check
+/** Overview: what ran, how well, how long, for how much, in the chosen range. */
+
+import { get, urlOf } from "./api.js";
+import { Chart, PALETTE, wall } from "./charts.js";
+import { controls } from "./controls.js";
+import { fill, h } from "./dom.js";
+import { count, duration, exact, money, moment, percent } from "./format.js";
+import { listen, seldom } from "./live.js";
+import { Panel } from "./panel.js";
+import { go, iso, Place } from "./place.js";
+import { badge, colour } from "./status.js";
+
+/** @typedef {import("./app.js").Shell} Shell */
+/** @typedef {import("./charts.js").Figure} Figure */
+
+const STATUSES = ["success", "partial", "running", "cancelled", "timeout", "failure"];
+const OVER_TIME = [
+  "runs", ...STATUSES, "success_rate", "p50_duration_ms", "p95_duration_ms", "p99_duration_ms",
+  "input_tokens", "output_tokens", "cost_usd",
+].join(",");
+const TOP = [["agent_name", "Top agents"], ["job_type", "Job types"], ["product", "Products"]];
+const REFRESH_MS = 3000;
+
+/** @param {HTMLElement} main @param {Shell} shell */
+export function overview(main, shell) {
+  let place = Place.now();
+  let stop = () => {};
+  let abort = new AbortController();
+
+  const bar = h("div", { class: "controls" });
+  const tiles = h("dl", { class: "tiles" });
+  const grid = h("div", { class: "grid" });
+
+  const runs = chartPanel("Runs", (series) => go(place.adding("status", series)));
+  const rate = chartPanel("Success rate");
+  const time = chartPanel("Duration");
+  const tokens = chartPanel("Tokens", undefined);
+  const cost = chartPanel("Cost by model", (series) => go(place.adding("model", series)));
+  const top = TOP.map(([name, title]) => ({ name, panel: new Panel(title) }));
+  const failures = new Panel("Latest failures");
+  fill(grid, runs.panel.root, rate.panel.root, time.panel.root, tokens.panel.root, cost.panel.root, top.map((one) => one.panel.root), failures.root);
+  fill(main, h("h1", { class: "unseen" }, "Overview"), bar, tiles, grid);
+
+  /** @param {string} title @param {(series: string) => void} [onpick] */
+  function chartPanel(title, onpick) {
+    const area = h("div", { class: "chart" });
+    const chart = new Chart(area, {
+      onpick,
+      onzoom: (from, to) => go(place.with({ from: iso(zoned(from, place.zone)), to: iso(zoned(to, place.zone)), range: null })),
+    });
+    const panel = new Panel(title, { onpng: () => void chart.png(`runlake ${title.toLowerCase()}`) });
+    panel.body.append(area);
+    return { panel, chart };
+  }
+
+  async function load() {
+    const now = Date.now();
+    const { bucket } = place.range(now);
+    const query = place.query(now);
+    const signal = abort.signal;
+    await Promise.all([
+      overTime(bucket, query, signal), byModel(bucket, query, signal),
+      ...top.map((one) => ranking(one.name, one.panel, query, signal)), latest(query, signal),
+    ]);
+  }
+
+  /** @param {string} bucket @param {[string, string][]} query @param {AbortSignal} signal */
+  async function overTime(bucket, query, signal) {
+    const asked = /** @type {[string, string][]} */ ([["bucket", bucket], ["tz", place.zone], ["measures", OVER_TIME], ["limit", "1000"], ...query]);
+    const parts = [runs, rate, time, tokens];
+    for (const part of parts) part.panel.from(urlOf("/api/v1/rollups", asked));
+    try {
+      const { data } = await get("/api/v1/rollups", asked, signal);
+      const rows = data.rows, totals = data.totals;
+      showTotals(totals);
+      const x = rows.map((/** @type {any} */ row) => wall(row.bucket, place.zone));
+      /** @param {string} name */
+      const column = (name) => rows.map((/** @type {any} */ row) => row[name]);
+      for (const part of parts) totals.runs === 0 ? part.panel.empty("No runs in this range.") : part.panel.ready();
+      if (totals.runs > 0 && totals.success_rate === null) rate.panel.empty("None has finished yet.");
+      if (totals.runs > 0 && totals.p50_duration_ms === null) time.panel.empty("None has a duration yet.");
+      if (totals.runs > 0 && !totals.input_tokens && !totals.output_tokens) tokens.panel.empty("No tokens were told.");
+      await runs.chart.draw({
+        kind: "bar", x, label: `Runs for each ${bucket}, by status; ${totals.runs} in all`,
+        series: STATUSES.filter((status) => totals[status] > 0 || status === "success")
+          .map((status) => ({ name: status, y: column(status), colour: colour(status) })),
+      });
+      await rate.chart.draw({
+        kind: "line", x, format: "percent", label: `Success rate for each ${bucket}; ${percent(totals.success_rate)} in all`,
+        series: [{ name: "success rate", y: column("success_rate"), colour: colour("success"), text: column("success_rate").map(percent) }],
+      });
+      await time.chart.draw({
+        kind: "line", x, format: "ms", label: `Duration for each ${bucket}: p50 ${duration(totals.p50_duration_ms)}, p99 ${duration(totals.p99_duration_ms)} in all`,
+        series: ["p50", "p95", "p99"].map((name, index) => ({
+          name, y: column(`${name}_duration_ms`), colour: PALETTE[index], text: column(`${name}_duration_ms`).map(duration),
+        })),
+      });
+      await tokens.chart.draw({
+        kind: "bar", x, label: `Tokens for each ${bucket}: ${totals.input_tokens} in, ${totals.output_tokens} out in all`,
+        series: [
+          { name: "input", y: column("input_tokens"), colour: PALETTE[0] },
+          { name: "output", y: column("output_tokens"), colour: PALETTE[1] },
+        ],
+      });
+    } catch (error) {
+      for (const part of parts) part.panel.wrong(error);
+      shell.fail(error);
+    }
+  }
+
+  /** @param {string} bucket @param {[string, string][]} query @param {AbortSignal} signal */
+  async function byModel(bucket, query, signal) {
+    const asked = /** @type {[string, string][]} */ ([
+      ["group_by", "model"], ["bucket", bucket], ["tz", place.zone], ["measures", "cost_usd"], ["order_by", "bucket"], ["limit", "1000"],
+      ...query.filter(([name]) => name !== "start_time_to"),
+    ]);
+    cost.panel.from(urlOf("/api/v1/rollups", asked));
+    try {
+      const { data } = await get("/api/v1/rollups", asked, signal);
+      /** @type {Map<string, Map<string, number>>} */
+      const models = new Map();
+      for (const row of data.rows) {
+        if (row.cost_usd === null || row.cost_usd === 0) continue;
+        const model = row.model ?? "no model";
+        if (!models.has(model)) models.set(model, new Map());
+        models.get(model)?.set(wall(row.bucket, place.zone), row.cost_usd);
+      }
+      const x = [...new Set(data.rows.map((/** @type {any} */ row) => wall(row.bucket, place.zone)))].sort();
+      if (models.size === 0) cost.panel.empty("No cost in this range.");
+      else cost.panel.ready();
+      await cost.chart.draw({
+        kind: "bar", x, format: "money", label: `Cost for each ${bucket}, by model; ${money(data.totals.cost_usd)} in all`,
+        series: [...models].map(([name, costs], index) => ({
+          name, y: x.map((at) => costs.get(at) ?? 0), colour: PALETTE[index % PALETTE.length],
+        })),
+      });
+    } catch (error) {
+      cost.panel.wrong(error);
+    }
+  }
+
+  /** @param {any} totals */
+  function showTotals(totals) {
+    /** @type {[string, string, string][]} */
+    const shown = [
+      ["Runs", count(totals.runs), exact(totals.runs)],
+      ["Success", percent(totals.success_rate), `${exact(totals.success)} of the finished ones`],
+      ["Failed", count(totals.failure + totals.timeout), exact(totals.failure + totals.timeout)],
+      ["Running", count(totals.running), exact(totals.running)],
+      ["p50", duration(totals.p50_duration_ms), `${totals.p50_duration_ms ?? "–"} ms`],
+      ["p95", duration(totals.p95_duration_ms), `${totals.p95_duration_ms ?? "–"} ms`],
+      ["Tokens in", count(totals.input_tokens), exact(totals.input_tokens)],
+      ["Tokens out", count(totals.output_tokens), exact(totals.output_tokens)],
+      ["Cost", money(totals.cost_usd), `${totals.cost_usd ?? "–"} USD`],
+    ];
+    fill(tiles, shown.map(([name, value, title]) => h("div", { title }, h("dt", {}, name), h("dd", {}, value))));
+  }
+
+  /** @param {string} name @param {Panel} panel @param {[string, string][]} query @param {AbortSignal} signal */
+  async function ranking(name, panel, query, signal) {
+    const asked = /** @type {[string, string][]} */ ([
+      ["group_by", name], ["measures", "runs,success_rate,p95_duration_ms,cost_usd"], ["order_by", "-runs"], ["limit", "8"], ...query,
+    ]);
+    panel.from(urlOf("/api/v1/rollups", asked));
+    try {
+      const { data } = await get("/api/v1/rollups", asked, signal);
+      if (data.rows.length === 0) { panel.clear(); panel.empty("None in this range."); return; }
+      const most = data.rows[0].runs || 1;
+      panel.ready();
+      fill(panel.body, h("table", { class: "ranking" },
+        h("thead", {}, h("tr", {}, ["", "runs", "success", "p95", "cost"].map((title, index) =>
+          h("th", { scope: "col", class: index > 0 ? "number" : "" }, title === "" ? h("span", { class: "unseen" }, name) : title)))),
+        h("tbody", {}, data.rows.map((/** @type {any} */ row) => h("tr", {},
+          h("th", { scope: "row" },
+            row[name] === null ? h("i", {}, "none") : h("a", { href: place.adding(name, row[name]), title: row[name] }, row[name]),
+            meter(row.runs / most)),
+          h("td", { class: "number", title: exact(row.runs) }, count(row.runs)),
+          h("td", { class: "number" }, percent(row.success_rate)),
+          h("td", { class: "number" }, duration(row.p95_duration_ms)),
+          h("td", { class: "number" }, money(row.cost_usd)))))));
+    } catch (error) {
+      panel.wrong(error);
+    }
+  }
+
+  /** @param {[string, string][]} query @param {AbortSignal} signal */
+  async function latest(query, signal) {
+    const asked = /** @type {[string, string][]} */ ([
+      ["status", "failure"], ["status", "timeout"], ["limit", "8"], ...query.filter(([name]) => name !== "status"),
+    ]);
+    failures.from(urlOf("/api/v1/runs", asked));
+    try {
+      const { data } = await get("/api/v1/runs", asked, signal);
+      if (data.runs.length === 0) { failures.clear(); failures.empty("Nothing failed in this range."); return; }
+      failures.ready();
+      fill(failures.body, h("ul", { class: "failures" }, data.runs.map((/** @type {any} */ one) => h("li", {},
+        badge(one.status), " ",
+        h("a", { href: place.at(`/runs/${encodeURIComponent(one.event_id)}`) }, one.agent_name),
+        h("time", { datetime: one.start_time }, moment(one.start_time, place.zone)),
+        h("p", {}, one.error_summary ?? "no error was told")))));
+    } catch (error) {
+      failures.wrong(error);
+    }
+  }
+
+  const refresh = seldom(load, REFRESH_MS);
+  // What is asked for ends with the present bucket: with time another one comes.
+  const clock = window.setInterval(refresh.ask, 30_000);
+
+  return {
+    /** @param {Place} next */
+    show(next) {
+      place = next;
+      document.title = "Overview – RunLake";
+      controls(bar, place);
+      abort.abort();
+      abort = new AbortController();
+      stop();
+      stop = listen(place.filters.filter(([name]) => name !== "stale"), { onrun: refresh.ask, onlost: refresh.ask, onstate: shell.state });
+      refresh.ask();
+    },
+    close() {
+      window.clearInterval(clock);
+      stop();
+      refresh.stop();
+      abort.abort();
+      for (const part of [runs, rate, time, tokens, cost]) part.chart.close();
+    },
+  };
+}
+
+/** @param {number} share 0 to 1 */
+function meter(share) {
+  const bar = h("span", { class: "meter", "aria-hidden": "true" });
+  bar.style.width = `${Math.max(1, share * 100)}%`;
+  return bar;
+}
+
+/** The moment at which a clock of this zone shows this. @param {string} shown @param {string} zone */
+export function zoned(shown, zone) {
+  const guess = Date.parse(`${shown.replace(" ", "T").slice(0, 23)}Z`);
+  let moment = guess;
+  // Twice: the first guess may lie on the other side of a change of the clock.
+  for (let turn = 0; turn < 2; turn += 1) moment = guess - (Date.parse(`${wall(new Date(moment).toISOString(), zone).replace(" ", "T")}Z`) - moment);
+  return new Date(moment);
+}

@@ -1,0 +1,199 @@
+// @ts-check
+/** One run: what it is, its tree in time, its events, its changes. */
+
+import { get, urlOf } from "./api.js";
+import { fill, h, reconcile } from "./dom.js";
+import { ago, count, duration, exact, money, moment } from "./format.js";
+import { viewer } from "./json.js";
+import { open, seldom } from "./live.js";
+import { Panel } from "./panel.js";
+import { go, Place } from "./place.js";
+import { badge } from "./status.js";
+import { nodes } from "./tree.js";
+import { Waterfall } from "./waterfall.js";
+
+/** @typedef {import("./app.js").Shell} Shell */
+
+const MAX_EVENTS = 1000;
+
+/** @param {HTMLElement} main @param {Shell} shell */
+export function run(main, shell) {
+  let place = Place.now();
+  const name = decodeURIComponent(place.path.slice("/runs/".length));
+  const path = `/api/v1/runs/${encodeURIComponent(name)}`;
+  const abort = new AbortController();
+  let stop = () => {};
+  /** @type {any} */
+  let shown = null;
+
+  const head = h("div", { class: "run-head" }, h("h1", {}, name));
+  const facts = new Panel("Facts");
+  const errors = new Panel("Error", { wide: true });
+  errors.root.hidden = true;
+  const tree = new Panel("Tree", { wide: true });
+  const events = new Panel("Events", { wide: true });
+  const maps = new Panel("Metrics and context");
+  const history = new Panel("Changes", { wide: true });
+  const waterfall = new Waterfall(tree.body);
+  const timeline = h("ol", { class: "timeline" });
+  events.body.append(timeline);
+  fill(main, head, h("div", { class: "grid" }, facts.root, maps.root, errors.root, tree.root, events.root, history.root));
+
+  async function load() {
+    facts.from(path);
+    facts.csv.hidden = true;
+    maps.from(path);
+    maps.csv.hidden = true;
+    errors.from(path);
+    errors.csv.hidden = true;
+    try {
+      const { data } = await get(path, [], abort.signal);
+      shown = data;
+      draw(data);
+    } catch (error) {
+      facts.wrong(error);
+      shell.fail(error);
+      return;
+    }
+    await Promise.all([loadTree(), loadEvents(), loadHistory()]);
+  }
+
+  /** @param {any} run */
+  function draw(run) {
+    document.title = `${run.run_id} – RunLake`;
+    fill(head, badge(run.status), h("h1", {}, run.run_id), h("span", {}, `${run.agent_name} · ${run.job_type}`),
+      h("span", { title: `${exact(run.duration_ms)} ms` }, run.duration_ms === null && run.status === "running" ? `for ${duration(Date.now() - Date.parse(run.start_time))}` : duration(run.duration_ms)),
+      run.cost_usd === null ? null : h("span", { title: `${run.cost_usd} USD` }, money(run.cost_usd)),
+      run.commit_hash === null ? null : commitLink(run, place), comparing(run, place));
+    facts.ready();
+    /** @type {[string, Node | string | null][]} */
+    const rows = [
+      ["Started", `${moment(run.start_time, place.zone)} (${ago(run.start_time, Date.now())})`],
+      ["Ended", run.end_time === null ? null : moment(run.end_time, place.zone)],
+      ["Parent", run.parent_run_id === null ? null : h("a", { href: place.at(`/runs/${encodeURIComponent(run.parent_run_id)}`) }, run.parent_run_id)],
+      ["Items", run.items_discovered === null && run.items_succeeded === null ? null : `${count(run.items_succeeded)} ok, ${count(run.items_failed)} failed, ${count(run.items_skipped)} skipped of ${count(run.items_discovered)}`],
+      ["Model", run.model === null ? null : `${run.model}${run.provider === null ? "" : ` (${run.provider})`}`],
+      ["Tokens", run.input_tokens === null && run.output_tokens === null ? null : `${exact(run.input_tokens)} in, ${exact(run.output_tokens)} out; cache ${exact(run.cache_read_tokens)} read, ${exact(run.cache_write_tokens)} written`],
+      ["Cost", run.cost_usd === null ? null : `${run.cost_usd} USD, ${run.cost_source ?? "source not told"}${run.cost_table_version === null ? "" : ` with price table ${run.cost_table_version}`}`],
+      ...["input_summary", "output_summary", "trigger_type", "environment", "host", "product", "product_family", "platform", "website", "item_name", "git_repo", "git_branch", "git_run_tag", "source_ref", "target_ref", "insight_id", "trace_id", "heartbeat_until"]
+        .map((field) => /** @type {[string, string | null]} */ ([field.replaceAll("_", " "), run[field]])),
+      ["Event id", run.event_id],
+      ["Recorded", moment(run.created_at, place.zone)],
+      ["Updated", moment(run.updated_at, place.zone)],
+    ];
+    fill(facts.body, h("dl", { class: "facts" }, rows.filter(([, value]) => value !== null).map(([title, value]) =>
+      h("div", {}, h("dt", {}, title), h("dd", {}, value)))));
+    maps.ready();
+    fill(maps.body, ["metrics_json", "context_json"].map((field) => run[field] === null ? null : [h("h3", {}, field), h("pre", {}, JSON.stringify(run[field], null, 2))]).flat());
+    if (run.metrics_json === null && run.context_json === null) maps.empty("None were told.");
+    errors.root.hidden = run.error_summary === null && run.error_details === null;
+    errors.ready();
+    fill(errors.body, h("p", { class: "bad" }, run.error_summary ?? ""), run.error_details === null ? null : h("pre", {}, run.error_details));
+  }
+
+  async function loadTree() {
+    const asked = /** @type {[string, string][]} */ ([["limit", "1000"]]);
+    tree.from(urlOf(`${path}/tree`, asked));
+    tree.csv.hidden = true;
+    try {
+      const { data } = await get(`${path}/tree`, asked, abort.signal);
+      tree.ready();
+      const root = nodes(data);
+      waterfall.draw(root, place, Date.now());
+      const all = root.totals;
+      tree.note.textContent = all.runs === 1 ? "It has no children."
+        : `${exact(all.runs)} runs, ${exact(all.failures)} failed, ${exact(all.running)} running; ${duration(all.elapsed_ms)} in all, `
+          + `${count(all.input_tokens)} tokens in, ${count(all.output_tokens)} out, ${money(all.cost_usd)}`
+          + `${data.complete ? "" : "; there are more"}${data.truncated ? `; ${exact(data.runs.length)} are shown` : ""}`;
+    } catch (error) {
+      tree.wrong(error);
+    }
+  }
+
+  async function loadEvents() {
+    const asked = /** @type {[string, string][]} */ ([["limit", String(MAX_EVENTS)]]);
+    events.from(urlOf(`${path}/events`, asked));
+    events.csv.hidden = true;
+    try {
+      const { data } = await get(`${path}/events`, asked, abort.signal);
+      if (data.length === 0) { fill(timeline); events.empty("None were told."); return; }
+      events.ready();
+      if (data.length === MAX_EVENTS) events.note.textContent = `The first ${exact(MAX_EVENTS)}.`;
+      const begin = Date.parse(shown.start_time);
+      reconcile(timeline, data, (/** @type {any} */ event) => event.event_id, (/** @type {any} */ event, known) => known ?? h("li", {},
+        h("time", { datetime: event.ts, title: event.ts }, `+ ${duration(Math.max(0, Date.parse(event.ts) - begin))}`),
+        h("span", {}, event.type),
+        event.payload === null || Object.keys(event.payload).length === 0 ? h("span") : viewer(event.payload)));
+    } catch (error) {
+      events.wrong(error);
+    }
+  }
+
+  async function loadHistory() {
+    const asked = `${path}/history`;
+    history.from(asked);
+    history.csv.hidden = true;
+    try {
+      const { data } = await get(asked, [], abort.signal);
+      history.ready();
+      fill(history.body, h("ol", { class: "timeline" }, data.changes.map((/** @type {any} */ change) => h("li", {},
+        h("time", { datetime: change.ts, title: `received ${change.received_at}` }, moment(change.ts, place.zone).slice(11)),
+        h("span", {}, change.kind), viewer(change.fields)))));
+    } catch (error) {
+      history.wrong(error);
+    }
+  }
+
+  const refresh = seldom(load, 1000);
+
+  return {
+    /** @param {Place} next */
+    show(next) {
+      place = next;
+      stop();
+      stop = open(`${path}/events`, { onevent: refresh.ask, onrun: refresh.ask, onlost: refresh.ask, onstate: shell.state });
+      refresh.ask();
+    },
+    close() {
+      stop();
+      refresh.stop();
+      abort.abort();
+    },
+  };
+}
+
+/** Compare with another run, by its id. @param {any} run @param {Place} place */
+function comparing(run, place) {
+  return h("form", {
+    class: "adder",
+    onsubmit: (/** @type {SubmitEvent} */ event) => {
+      event.preventDefault();
+      const other = /** @type {HTMLInputElement} */ (/** @type {HTMLFormElement} */ (event.target).elements[0]).value.trim();
+      const search = new URLSearchParams([["a", run.event_id], ["b", other], ["tz", place.zone]]);
+      if (other !== "") go(`/compare?${search}`);
+    },
+  }, h("input", { "aria-label": "Another run", placeholder: "another run id" }), h("button", { type: "submit" }, "Compare"));
+}
+
+/**
+ * The commit where it is hosted, when the repository's address says where that is.
+ * @param {any} run @param {Place} place
+ */
+function commitLink(run, place) {
+  const here = h("a", { href: place.at(`/commits/${run.commit_hash}`), title: run.commit_hash }, `⎇ ${run.commit_hash.slice(0, 10)}`);
+  const there = hosted(run.git_repo, run.commit_hash);
+  return h("span", {}, here, there === null ? null : h("a", { href: there, rel: "noreferrer", target: "_blank", "aria-label": "The commit where it is hosted" }, " ↗"));
+}
+
+/**
+ * @param {string | null} repository as git names it: `git@host:owner/name.git`, `https://host/owner/name`
+ * @param {string} sha
+ */
+export function hosted(repository, sha) {
+  const found = /^(?:https?:\/\/(?:[^@/]*@)?|ssh:\/\/(?:[^@/]*@)?|git@)([\w.-]+)(?::\d+)?[:/]([\w.~/-]+?)(?:\.git)?\/?$/.exec(repository ?? "");
+  if (found === null) return null;
+  const [, host, path] = found;
+  if (/gitlab/.test(host)) return `https://${host}/${path}/-/commit/${sha}`;
+  if (/bitbucket/.test(host)) return `https://${host}/${path}/commits/${sha}`;
+  return /github/.test(host) ? `https://${host}/${path}/commit/${sha}` : null;
+}

@@ -1,0 +1,64 @@
+"""A real browser before the two real processes. A machine without Chromium skips these, and says so."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from support.api import Api
+from support.browsing import DEADLINE_MS, Seen, fill
+from support.processes import Site
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    expect.set_options(timeout=DEADLINE_MS)
+    with sync_playwright() as playwright:
+        # Without a sandbox of its own: it may be root's, and shows nothing but our own pages.
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a query process with a day of runs."""
+    site = Site(tmp_path_factory.mktemp("dashboard"))
+    with site.ingest():
+        query, url = site.query()
+        with query:
+            api = Api(url)
+            fill(api)
+            api.close()
+            yield url
+            assert [line for line in query.log if line.get("event") == "request_failed"] == []
+
+
+@pytest.fixture
+def api(service: str) -> Iterator[Api]:
+    api = Api(service)
+    yield api
+    api.close()
+
+
+@pytest.fixture
+def context(browser: Browser, service: str) -> Iterator[BrowserContext]:
+    context = browser.new_context(base_url=service, viewport={"width": 1280, "height": 800}, timezone_id="UTC")
+    context.set_default_timeout(DEADLINE_MS)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Iterator[Page]:
+    """A page that must not complain: neither of errors, nor of what the content security policy blocks."""
+    page = context.new_page()
+    seen = Seen(page)
+    yield page
+    assert seen.complaints == []
