@@ -1,9 +1,10 @@
 """Applying the log to the read model: spans of one worker's positions, each in one transaction.
 
-Rows come from the lake or from the feed, whichever has them first: a source stages them into the temporary tables
-`new_changes` and `new_events`. The position stored with the rows decides what is new, so that applying a span twice
-changes nothing, whichever way it comes. The lake stays the proof: what a producer's books say is summed from the lake
-alone, and what the feed says of them stands beside it until the lake has the segment.
+Rows come from the lake or from the feed, whichever has them first. The position stored with the rows decides what is
+new, so that applying a span twice changes nothing, whichever way it comes. The lake stays the proof: what a producer's
+books say is summed from the lake alone, and what the feed says of them stands beside it until the lake has the segment.
+
+What a span changes is in temporary tables until the commit: `touched` and `merged` (its runs), `new_events`.
 """
 
 from __future__ import annotations
@@ -11,48 +12,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 import duckdb
 
-from runlake.fields import CHANGE_FIELDS
 from runlake.lake.duck import quote
-from runlake.lake.lines import LINE_COLUMNS, columns_literal
-from runlake.lake.schema import changes_query, fold_query, present_query
-from runlake.sqlfile import load_queries
+from runlake_query.applystatements import BENCH, LOOSE, MERGE_FROM_LAKE, MERGE_RANGES, PREPARED, SQL, of_worker
+from runlake_query.feedlines import FeedRows, UnreadableLines, sort_lines
 from runlake_query.positions import Positions
 
-_SQL = load_queries("runlake_query", "apply.sql")
-_FOLD = _SQL["fold_changes"].format(
-    fold=fold_query(f"{changes_query('new_changes')} UNION ALL BY NAME {_SQL['stored_runs']}")
-)
-_MERGE = _SQL["merge_runs"].format(present=present_query("folded"))
-_MERGE_RANGES = _SQL["merge_ranges"].format(islands=_SQL["islands"].format(ranges=_SQL["new_ranges"]))
-
-_UNREAD = frozenset(("prev_hash", "event_hash", "batch", "number", "messages", "field", "reason", "raw"))
-_LINE_COLUMNS = {name: kind for name, kind in LINE_COLUMNS.items() if name not in _UNREAD}
-"""What of the journal's lines the read model needs."""
-_CHANGE_COLUMNS = ", ".join(field.name for field in CHANGE_FIELDS)
-_READ_LINES = _SQL["read_lines"].replace("{columns}", columns_literal(_LINE_COLUMNS))
-_BENCH = _SQL["bench"].format(
-    line_columns=", ".join(f"{name} {kind}" for name, kind in _LINE_COLUMNS.items()),
-    run_columns=", ".join(f"{field.name} {field.sql_type}" for field in CHANGE_FIELDS),
-)
-
-_SMALL = 10_000
-"""Up to how many new messages the wide queries go as they were planned once; beyond, planning is worth its time."""
 _WINDOW_SLACK = timedelta(hours=6)
 """How much older than the window events may get before they are forgotten: one deletion for many."""
+_REFUSED = (
+    duckdb.ConversionException,
+    duckdb.InvalidInputException,
+    duckdb.ConstraintException,
+    duckdb.OutOfRangeException,
+)
+"""How DuckDB says that rows do not fit their columns."""
 
 
 class LogMismatch(Exception):  # noqa: N818 (named by what was found)
     """The lake's log of a worker is not the one that the read model was fed: the read model must be built anew."""
-
-
-class UnreadableLines(Exception):  # noqa: N818 (named by what was found)
-    """The lines of the feed are not those of the span: it must come from the lake."""
 
 
 class Span(NamedTuple):
@@ -74,7 +56,7 @@ class Stored(NamedTuple):
 
 
 class Source(Protocol):
-    """Where new rows come from."""
+    """Where new rows come from, other than the feed."""
 
     def stage(self, cursor: duckdb.DuckDBPyConnection, span: Span) -> None:
         """Fill the temporary tables of new rows with those of a span."""
@@ -89,10 +71,10 @@ class LakeSource:
     def stage(self, cursor: duckdb.DuckDBPyConnection, span: Span) -> None:
         values = {"worker": str(span.worker), "after": span.after, "upto": span.upto}
         if span.upto > span.after:
-            cursor.execute(_SQL["stage_changes"].format(lake=self._name), values)
-            cursor.execute(_SQL["stage_events"].format(lake=self._name), values)
+            cursor.execute(SQL["stage_changes"].format(lake=self._name), values)
+            cursor.execute(SQL["stage_events"].format(lake=self._name), values)
         books = {"worker": str(span.worker), "after": span.books_after}
-        cursor.execute(_SQL["stage_deliveries"].format(lake=self._name), books)
+        cursor.execute(SQL["stage_deliveries"].format(lake=self._name), books)
 
 
 class Changes(Protocol):
@@ -122,18 +104,23 @@ class Nobody:
 
 
 class Applier:
-    """Writes the read model through one cursor, of which nobody else makes use. `lines` is a file of its own."""
+    """Writes the read model through one cursor, of which nobody else makes use; nobody else writes positions."""
 
-    def __init__(self, cursor: duckdb.DuckDBPyConnection, lines: Path, changes: Changes | None = None) -> None:
+    def __init__(self, cursor: duckdb.DuckDBPyConnection, changes: Changes | None = None) -> None:
         self._cursor = cursor
-        self._lines = lines
         self._changes = changes or Nobody()
         self._ready = False
+        self._stored: dict[UUID, Stored] = {}
+        self._filled: set[str] = set()
+        self._workers: dict[UUID, int] = {}
 
     def stored(self, worker: UUID) -> Stored:
         """How far this worker's log is reflected."""
-        row = self._cursor.execute(_SQL["stored_position"], {"worker": str(worker)}).fetchone()
-        return Stored(*row) if row else Stored()
+        return self._known(worker) or Stored()
+
+    def forget(self) -> None:
+        """The read model was emptied: nothing is reflected any more."""
+        self._stored.clear()
 
     def apply_lake(self, source: Source, worker: UUID, upto: int, segment: int, *, whole: bool = True) -> int:
         """Bring the read model up to `upto` of what the lake has; returns how many messages that added.
@@ -141,24 +128,39 @@ class Applier:
         `segment` is the last journal segment that is complete at `upto`; `whole` says that the lake has no more. Raises
         LogMismatch when the lake ends before what the feed gave of the same segments.
         """
+        stored = self.stored(worker)
+        if upto < stored.lake_seq or (upto == stored.lake_seq and segment <= stored.segment):
+            return 0
+        if whole and segment >= stored.feed_segment and upto < stored.seq:
+            raise LogMismatch
         with self._transaction() as cursor:
-            stored = self.stored(worker)
-            if upto < stored.lake_seq or (upto == stored.lake_seq and segment <= stored.segment):
-                return 0
-            if whole and segment >= stored.feed_segment and upto < stored.seq:
-                raise LogMismatch
+            self._filled |= {"new_changes", "new_events", "new_deliveries", "touched", "merged"}
             source.stage(cursor, Span(worker, min(stored.seq, upto), upto, stored.lake_seq))
             at = {"worker": str(worker), "upto": upto}
-            counts = cursor.execute(_SQL["count_new"], {"upto": upto}).fetchone()
+            counts = cursor.execute(SQL["count_new"], {"upto": upto}).fetchone()
             changes, events, loose, deliveries = counts or (0, 0, 0, 0)
-            self._apply_rows(worker, changes, events, loose, all_events=False)
+            runs = 0
+            if changes or events > loose:
+                cursor.execute(SQL["touch"])
+                stored_runs, counted, runs = cursor.execute(SQL["count_touched"]).fetchone() or (0, 0, 0)
+                if runs:
+                    cursor.execute(MERGE_FROM_LAKE)
+                self._replace_runs(stored_runs, counted, runs)
+            if loose:
+                for name in LOOSE:
+                    cursor.execute(SQL[name].format(rows=SQL["new_loose_events"]))
+            if events:
+                self._execute("insert_recent_events")
+            if runs or events:
+                self._changes.applying(cursor, worker, events, runs)
             if deliveries:
-                cursor.execute(_SQL["sum_deliveries"], at)
-                cursor.execute(_MERGE_RANGES, at)
+                self._filled |= {"summed", "merged_ranges"}
+                cursor.execute(SQL["sum_deliveries"], at)
+                cursor.execute(MERGE_RANGES, at)
                 self._each("replace_producers", worker=str(worker))
             reached = max(segment, stored.segment)
             self._each("replace_open_deliveries", **at, segment=reached, whole=whole)
-            cursor.execute(_SQL["forget_flushed_events"], at)
+            cursor.execute(SQL["forget_flushed_events"], at)
             self._advance(worker, stored._replace(seq=max(stored.seq, upto), lake_seq=upto, segment=reached))
             return int(changes) + int(events)
 
@@ -168,107 +170,132 @@ class Applier:
         The lines must follow what is reflected without a gap, and be of one segment. Raises UnreadableLines when they
         do not hold each position once.
         """
-        self._lines.write_bytes(lines)
+        stored = self.stored(worker)
+        if segment <= stored.segment:
+            return 0
+        rows = sort_lines(lines, stored.seq, upto)
         with self._transaction() as cursor:
-            stored = self.stored(worker)
-            if segment <= stored.segment:
-                return 0
-            after = stored.seq
             try:
-                cursor.execute(_READ_LINES.replace("{path}", quote(str(self._lines))))
-            except duckdb.Error as error:
+                runs = self._apply_rows(worker, segment, rows)
+            except _REFUSED as error:
                 raise UnreadableLines(str(error)) from error
-            wanted = (upto - after, after + 1, upto) if upto > after else (0, None, None)
-            if cursor.execute(_SQL["check_lines"], {"after": after, "upto": upto}).fetchone() != wanted:
-                raise UnreadableLines("The lines are not those of the span.")
-            values = {"worker": str(worker), "after": after}
-            if upto > after:
-                cursor.execute(_SQL["lines_to_changes"].format(change_columns=_CHANGE_COLUMNS), values)
-                cursor.execute(_SQL["lines_to_events"], values)
-            cursor.execute(_SQL["lines_to_open_deliveries"], {**values, "segment": segment})
-            counts = cursor.execute(_SQL["count_new"], {"upto": upto}).fetchone()
-            changes, events, loose, _ = counts or (0, 0, 0, 0)
-            self._apply_rows(worker, changes, events, loose, all_events=True)
-            self._advance(worker, stored._replace(seq=max(after, upto), feed_segment=segment))
-            return int(changes) + int(events)
+            if runs or rows.events_count:
+                self._changes.applying(cursor, worker, rows.events_count, runs)
+            self._advance(worker, stored._replace(seq=max(stored.seq, upto), feed_segment=segment))
+        return rows.changes_count + rows.events_count
 
-    def _apply_rows(self, worker: UUID, changes: int, events: int, loose: int, *, all_events: bool) -> None:
-        cursor = self._cursor
+    def _apply_rows(self, worker: UUID, segment: int, rows: FeedRows) -> int:
         runs = 0
-        if changes or events > loose:
-            cursor.execute(_SQL["touch"])
-            stored, counted, runs = cursor.execute(_SQL["count_touched"]).fetchone() or (0, 0, 0)
-            if stored:
-                cursor.execute(_SQL["store"])
+        number = self._number(worker)
+        if rows.touched:
+            self._filled |= {"touched"}
+            places = self._execute("feed_touch", rows.touched).fetchall()
+            stored_runs = sum(changed and stored for changed, stored in places)
+            counted = sum(stored and not changed for changed, stored in places)
+            runs = len(places) - counted
             if runs:
-                small = changes + events <= _SMALL
-                cursor.execute("EXECUTE fold_small" if small else _FOLD)
-                cursor.execute("EXECUTE merge_small" if small else _MERGE)
-                if stored:
-                    cursor.execute(_SQL["drop_stored"])
-                cursor.execute(_SQL["insert_merged"])
-            if counted:
-                cursor.execute(_SQL["add_event_counts"])
-        if events:
-            if loose:
-                cursor.execute(_SQL["count_loose_events"])
-                self._each("replace_loose_events")
-            cursor.execute(_SQL["insert_events"], {"all": all_events})
-        if runs or events:
-            self._changes.applying(cursor, worker, events, runs)
+                self._filled |= {"merged"}
+                merge = "merge_stored" if stored_runs else "merge_new"
+                self._execute(f"{merge}_{number}", rows.changes or "[]")
+            self._replace_runs(stored_runs, counted, runs)
+        if rows.loose:
+            for name in LOOSE:
+                self._execute(f"feed_{name}", rows.loose)
+        if rows.events:
+            self._filled |= {"new_events"}
+            self._execute(f"feed_events_{number}", rows.events)
+            self._execute("insert_all_events")
+        if rows.deliveries:
+            self._execute(f"feed_deliveries_{number}", rows.deliveries, str(segment))
+        return runs
 
-    def _advance(self, worker: UUID, stored: Stored) -> None:
-        self._each("advance", worker=str(worker), **stored._asdict())
+    def _replace_runs(self, stored: int, counted: int, runs: int) -> None:
+        """Put the `merged` runs in the place of those that are stored, and add the counts of new events to others."""
+        if stored:
+            self._execute("drop_stored")
+        if runs:
+            self._execute("insert_merged")
+        if counted:
+            self._execute("add_event_counts")
+
+    def _known(self, worker: UUID) -> Stored | None:
+        if worker not in self._stored:
+            row = self._cursor.execute(SQL["stored_position"], {"worker": str(worker)}).fetchone()
+            if row is None:
+                return None
+            self._stored[worker] = Stored(*row)
+        return self._stored[worker]
+
+    def _advance(self, worker: UUID, reached: Stored) -> None:
+        if self._known(worker) is None:
+            self._cursor.execute(SQL["begin_position"], {"worker": str(worker), **reached._asdict()})
+        else:
+            self._execute("advance", str(worker), *map(str, reached))
+        self._stored[worker] = reached
+
+    def _number(self, worker: UUID) -> int:
+        """Which of the workers it is here; its statements have that in their names."""
+        if worker not in self._workers:
+            number = len(self._workers)
+            for name, statement in of_worker(worker).items():
+                self._cursor.execute(f"PREPARE {name}_{number} AS {statement}")
+            self._workers[worker] = number
+        return self._workers[worker]
+
+    def _execute(self, name: str, *texts: str) -> duckdb.DuckDBPyConnection:
+        """Run a prepared statement. EXECUTE takes literals, not bound values."""
+        arguments = f"({', '.join(map(quote, texts))})" if texts else ""
+        return self._cursor.execute(f"EXECUTE {name}{arguments}")
 
     def _each(self, name: str, **values: Any) -> None:
         """Run the statements of a query one by one: DuckDB binds parameters to one statement only."""
-        for statement in _SQL[name].split(";\n"):
+        for statement in SQL[name].split(";\n"):
             self._cursor.execute(statement, {key: value for key, value in values.items() if f"${key}" in statement})
 
     @contextmanager
     def _transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
         if not self._ready:
-            self._make_bench()
-        with _transaction(self._cursor):
-            yield self._cursor
-            self._each("clear")
-
-    def _make_bench(self) -> None:
-        """Make the temporary tables, and plan the two wide queries on them once: planning is most of a small apply.
-
-        DuckDB plans with what it knows of the tables at that moment (an empty table, so an empty result) and does not
-        look again; so these two are planned without the optimizer, which they do not need: they join small tables.
-        """
-        for statement in _BENCH.split(";\n"):
-            self._cursor.execute(statement)
-        self._cursor.execute("PRAGMA disable_optimizer")
+            self._prepare()
         try:
-            for name, query in (("fold_small", _FOLD), ("merge_small", _MERGE)):
-                self._cursor.execute(f"PREPARE {name} AS {query}")
+            with _transaction(self._cursor):
+                yield self._cursor
+                for table in sorted(self._filled):
+                    self._execute(f"clear_{table}")
+        except BaseException:
+            self._stored.clear()
+            raise
         finally:
-            self._cursor.execute("PRAGMA enable_optimizer")
+            self._filled.clear()
+
+    def _prepare(self) -> None:
+        """Make the temporary tables, and then the statements: a later change of any catalog would have each of them
+        planned again whenever it is run."""
+        for statement in BENCH.split(";\n"):
+            self._cursor.execute(statement)
+        for name, statement in PREPARED.items():
+            self._cursor.execute(f"PREPARE {name} AS {statement}")
         self._ready = True
 
 
 def lake_positions(cursor: duckdb.DuckDBPyConnection, lake: str) -> dict[UUID, tuple[int, int]]:
     """For each worker the last `seq` and the last journal segment in the lake attached as `lake`."""
-    rows = cursor.execute(_SQL["lake_positions"].format(lake=lake)).fetchall()
+    rows = cursor.execute(SQL["lake_positions"].format(lake=lake)).fetchall()
     return {UUID(worker): (seq, segment) for worker, seq, segment in rows}
 
 
 def move_window(cursor: duckdb.DuckDBPyConnection, since: datetime, lake: str) -> None:
     """Keep the run events from `since` on in the read model: forget older ones, or fetch them from the lake."""
-    row = cursor.execute(_SQL["events_since"]).fetchone()
+    row = cursor.execute(SQL["events_since"]).fetchone()
     stored = datetime.fromtimestamp(row[0] / 1_000_000, UTC) if row else since
     if stored <= since < stored + _WINDOW_SLACK:
         return
     values = {"since": since.isoformat()}
     with _transaction(cursor):
         if since < stored:
-            cursor.execute(_SQL["remember_events"].format(lake=lake), values)
+            cursor.execute(SQL["remember_events"].format(lake=lake), values)
         else:
-            cursor.execute(_SQL["forget_events"], values)
-        cursor.execute(_SQL["set_events_since"], values)
+            cursor.execute(SQL["forget_events"], values)
+        cursor.execute(SQL["set_events_since"], values)
 
 
 @contextmanager

@@ -1,10 +1,12 @@
 -- Applying a span of one worker's log to the read model. All of it runs in one transaction, so that the position and the
--- rows agree. Sources fill three temporary tables of new rows; what follows does not know where they came from. The
--- temporary tables are filled and emptied within the transaction: what is never committed leaves no garbage behind.
+-- rows agree. What is new of a span is in temporary tables, which are emptied within the transaction: what is never
+-- committed leaves no garbage behind.
+--
+-- The feed's statements are prepared once: to plan a wide one costs more than to run it. They take their rows as JSON
+-- arrays, bounded spans of them. The lake's are planned for each span, which may be of a million rows.
 
 -- name: bench
--- The temporary tables of one cursor. `{line_columns}` are those of a journal line, `{run_columns}` those of a change.
-CREATE OR REPLACE TEMP TABLE lines ({line_columns});
+-- The temporary tables of one cursor. `{run_columns}` are those of a change.
 CREATE OR REPLACE TEMP TABLE new_changes (
     worker UUID, seq BIGINT, received_at TIMESTAMPTZ, producer VARCHAR, kind VARCHAR, event_id UUID, run_event_id UUID,
     ts TIMESTAMPTZ, {run_columns}
@@ -20,62 +22,49 @@ CREATE OR REPLACE TEMP TABLE new_deliveries (
 CREATE OR REPLACE TEMP TABLE touched (
     event_id UUID, events BIGINT, first_event_at TIMESTAMPTZ, last_event_at TIMESTAMPTZ, changed BOOLEAN, place BIGINT
 );
-CREATE OR REPLACE TEMP TABLE stored AS SELECT * FROM runs LIMIT 0;
-CREATE OR REPLACE TEMP TABLE folded AS
-SELECT * EXCLUDE (shown_duration_ms, cost_source, cost_table_version, events, first_event_at, last_event_at)
-FROM runs
-LIMIT 0;
 CREATE OR REPLACE TEMP TABLE merged AS SELECT * FROM runs LIMIT 0;
-CREATE OR REPLACE TEMP TABLE loosened AS SELECT * FROM loose_events LIMIT 0;
 CREATE OR REPLACE TEMP TABLE summed AS SELECT * FROM producers LIMIT 0;
 CREATE OR REPLACE TEMP TABLE merged_ranges AS SELECT * FROM producer_ranges LIMIT 0
 
--- name: clear
-DELETE FROM lines;
-DELETE FROM new_changes;
-DELETE FROM new_events;
-DELETE FROM new_deliveries;
-DELETE FROM touched;
-DELETE FROM stored;
-DELETE FROM folded;
-DELETE FROM merged;
-DELETE FROM loosened;
-DELETE FROM summed;
-DELETE FROM merged_ranges
+-- name: rows_of
+-- The objects of the JSON array `{json}` as rows. They are read as texts (`{texts}`) and then cast (`{columns}`): from_json
+-- alone would make a NULL of what does not fit.
+SELECT {columns}
+FROM (SELECT unnest(line, max_depth := 2) FROM (SELECT unnest(from_json({json}::VARCHAR, '[{texts}]')) AS line))
 
--- name: read_lines
--- The journal's own lines, read as the worker's flush reads them. `{columns}` is a fixed struct of names and types.
-INSERT INTO lines BY NAME
-SELECT * FROM read_json({path}, format = 'newline_delimited', columns = {columns}, maximum_object_size = 16777216)
-
--- name: check_lines
--- What the lines hold of the span: how many accepted messages, from which position to which.
-SELECT count(*), min(seq), max(seq) FROM lines WHERE seq > $after AND seq <= $upto
-
--- name: lines_to_changes
-INSERT INTO new_changes BY NAME
+-- name: lines_as_changes
+-- The feed's changes (`{rows}`) with the columns of `new_changes`.
 SELECT
-    $worker::UUID AS worker, seq, received_at, producer, kind, event_id,
-    coalesce(run_event_id, event_id) AS run_event_id,
-    coalesce(ts, start_time) AS ts,
-    {change_columns}
-FROM lines
-WHERE seq > $after AND kind IN ('run.started', 'run.updated', 'commit.associated')
+    {worker}::UUID AS worker,
+    * REPLACE (coalesce(run_event_id, event_id) AS run_event_id, coalesce(ts, start_time) AS ts)
+FROM ({rows})
 
--- name: lines_to_events
+-- name: clear
+DELETE FROM {table}
+
+-- name: feed_events
 INSERT INTO new_events BY NAME
-SELECT $worker::UUID AS worker, seq, event_id, run_id, run_event_id, ts, type, payload, trace_id, span_id, parent_span_id
-FROM lines
-WHERE seq > $after AND kind = 'run.event'
+SELECT {worker}::UUID AS worker, * EXCLUDE (kind, received_at, producer, prev_hash, event_hash) FROM ({rows})
 
--- name: lines_to_open_deliveries
+-- name: feed_deliveries
 -- Until the lake has them, the books of the feed stand beside those of the lake.
 INSERT INTO open_deliveries BY NAME
+SELECT {worker}::UUID AS worker, {segment}::BIGINT AS segment, * EXCLUDE (kind, first_seq, batch) FROM ({rows})
+
+-- name: feed_touch
+-- The runs that the span is about, and where they are stored now: one scan of one column finds them all, of those row
+-- groups that may hold one.
+INSERT INTO touched BY NAME
 SELECT
-    $worker::UUID AS worker, $segment::BIGINT AS segment, producer, received_at, first_number, received, accepted,
-    duplicate, rejected
-FROM lines
-WHERE first_seq > $after AND kind = 'delivery'
+    new.event_id,
+    coalesce(new.events, 0) AS events,
+    new.first_event_at,
+    new.last_event_at,
+    coalesce(new.changed, false) AS changed,
+    runs.rowid AS place
+FROM ({rows}) AS new
+LEFT JOIN runs ON runs.event_id = new.event_id
+RETURNING changed, place IS NOT NULL
 
 -- name: stage_changes
 INSERT INTO new_changes BY NAME
@@ -135,39 +124,35 @@ SELECT
     count(*) FILTER (changed OR place IS NULL)
 FROM touched
 
--- name: store
-INSERT INTO stored SELECT * FROM runs WHERE rowid IN (SELECT place FROM touched WHERE changed AND place IS NOT NULL)
+-- name: merge_runs
+-- The changed runs as folded, with what is shown of them and with their event counts; and runs of which only events have
+-- come. `{fold}` is the fold of `{changes}`, of what is stored of the same runs, and of the counts of their events.
+INSERT INTO merged BY NAME
+SELECT
+    *,
+    {duration_ms} AS shown_duration_ms,
+    {cost_source} AS cost_source,
+    {cost_table_version} AS cost_table_version
+FROM ({fold})
 
 -- name: stored_runs
 -- The runs of the new changes as folded so far, in the form that the fold takes.
 SELECT
-    event_id AS run_event_id,
-    * EXCLUDE (
-        event_id, shown_duration_ms, cost_source, cost_table_version, events, first_event_at, last_event_at
-    ),
-    0 AS rank
-FROM stored
+    event_id AS run_event_id, * EXCLUDE (event_id, shown_duration_ms, cost_source, cost_table_version), 0 AS rank
+FROM runs
+WHERE rowid IN (SELECT place FROM touched WHERE changed AND place IS NOT NULL)
 
--- name: fold_changes
-INSERT INTO folded BY NAME {fold}
+-- name: counts
+SELECT event_id AS run_event_id, events, first_event_at, last_event_at
+FROM touched
+WHERE changed OR place IS NULL
 
--- name: merge_runs
--- The folded runs with what is shown of them and with their event counts; and runs of which only events have come.
-INSERT INTO merged BY NAME
-SELECT
-    folded.*,
-    presented.duration_ms AS shown_duration_ms,
-    presented.cost_source,
-    presented.cost_table_version,
-    coalesce(stored.events, 0) + touched.events AS events,
-    least(stored.first_event_at, touched.first_event_at) AS first_event_at,
-    greatest(stored.last_event_at, touched.last_event_at) AS last_event_at
-FROM folded
-JOIN touched ON touched.event_id = folded.event_id
-LEFT JOIN ({present}) AS presented ON presented.event_id = folded.event_id
-LEFT JOIN stored ON stored.event_id = folded.event_id
-UNION ALL BY NAME
-SELECT event_id, events, first_event_at, last_event_at FROM touched WHERE NOT changed AND place IS NULL
+-- name: more_folded
+-- What the read model folds beside the run fields.
+,
+sum(events)::BIGINT AS events,
+min(first_event_at) AS first_event_at,
+max(last_event_at) AS last_event_at
 
 -- name: drop_stored
 DELETE FROM runs WHERE rowid IN (SELECT place FROM touched WHERE changed AND place IS NOT NULL)
@@ -184,32 +169,38 @@ SET
 FROM touched
 WHERE runs.rowid = touched.place AND NOT touched.changed
 
--- name: insert_events
+-- name: insert_all_events
 -- From the feed all of them: what is older than the window has no other place until the lake has it.
-INSERT INTO events BY NAME
-SELECT * FROM new_events WHERE $all OR ts >= (SELECT events_since FROM meta)
+INSERT INTO events BY NAME SELECT * FROM new_events
+
+-- name: insert_recent_events
+INSERT INTO events BY NAME SELECT * FROM new_events WHERE ts >= (SELECT events_since FROM meta)
 
 -- name: forget_flushed_events
 DELETE FROM events
 WHERE worker = $worker::UUID AND seq <= $upto AND ts < (SELECT events_since FROM meta)
 
--- name: count_loose_events
-INSERT INTO loosened BY NAME
-SELECT
-    run_id,
-    sum(events)::BIGINT AS events,
-    min(first_event_at) AS first_event_at,
-    max(last_event_at) AS last_event_at
-FROM (
-    SELECT run_id, 1 AS events, ts AS first_event_at, ts AS last_event_at FROM new_events WHERE run_event_id IS NULL
-    UNION ALL BY NAME
-    SELECT * FROM loose_events WHERE run_id IN (SELECT run_id FROM new_events WHERE run_event_id IS NULL)
-)
+-- name: new_loose_events
+SELECT run_id, count(*) AS events, min(ts) AS first_event_at, max(ts) AS last_event_at
+FROM new_events
+WHERE run_event_id IS NULL
 GROUP BY run_id
 
--- name: replace_loose_events
-DELETE FROM loose_events WHERE run_id IN (SELECT run_id FROM loosened);
-INSERT INTO loose_events BY NAME SELECT * FROM loosened
+-- name: add_loose_events
+-- `{rows}` are counts of events by the `run_id` that they name.
+UPDATE loose_events
+SET
+    events = loose_events.events + new.events,
+    first_event_at = least(loose_events.first_event_at, new.first_event_at),
+    last_event_at = greatest(loose_events.last_event_at, new.last_event_at)
+FROM ({rows}) AS new
+WHERE loose_events.run_id = new.run_id
+
+-- name: begin_loose_events
+INSERT INTO loose_events BY NAME
+SELECT new.run_id, new.events, new.first_event_at, new.last_event_at
+FROM ({rows}) AS new
+ANTI JOIN loose_events ON loose_events.run_id = new.run_id
 
 -- name: sum_deliveries
 INSERT INTO summed BY NAME
@@ -284,7 +275,11 @@ FROM new_deliveries
 WHERE first_seq > $upto AND $whole
 
 -- name: advance
-DELETE FROM positions WHERE worker = $worker::UUID;
+UPDATE positions
+SET seq = {seq}::BIGINT, lake_seq = {lake_seq}::BIGINT, segment = {segment}::BIGINT, feed_segment = {feed_segment}::BIGINT
+WHERE worker = {worker}::UUID
+
+-- name: begin_position
 INSERT INTO positions VALUES ($worker::UUID, $seq, $lake_seq, $segment, $feed_segment)
 
 -- name: events_since

@@ -14,8 +14,8 @@ from runlake.feed import FeedGroup
 
 MAX_BYTES = 64 * 1024 * 1024
 """Lines of one worker that wait; beyond, the groups that are the furthest ahead are dropped."""
-MAX_SPAN_BYTES = 16 * 1024 * 1024
-"""Lines that are applied together."""
+MAX_SPAN_BYTES = 4 * 1024 * 1024
+"""Lines that are applied together: some ten thousand messages."""
 
 
 class FeedSpan(NamedTuple):
@@ -45,6 +45,8 @@ class FeedBuffer:
         self.size = 0
         self.dropped = 0
         """Groups that did not fit."""
+        self.late = 0
+        """Groups that were reflected already, or came twice."""
 
     def add(self, group: FeedGroup, lines: bytes) -> None:
         """Take what came. Of two groups with one beginning, the first stays."""
@@ -53,6 +55,8 @@ class FeedBuffer:
         elif group.first_seq not in self._ahead:
             self._ahead[group.first_seq] = _Waiting(group, lines)
             self.size += len(lines)
+        else:
+            self.late += 1
         while self.size > self._max_bytes and self._ahead:
             furthest = self._ahead.pop(max(self._ahead))
             self.size -= len(furthest.lines)
@@ -99,7 +103,9 @@ class FeedBuffer:
     def _add_empty(self, group: FeedGroup, lines: bytes) -> None:
         """A group without anything accepted has no position of its own: only its lines tell whether it came before."""
         key = (group.segment, zlib.crc32(lines))
-        if key not in self._seen and self.size + len(lines) <= self._max_bytes:
+        if key in self._seen:
+            self.late += 1
+        elif self.size + len(lines) <= self._max_bytes:
             if group.segment > self._seen_at:
                 self._seen = {seen for seen in self._seen if seen[0] >= group.segment - 1}
                 self._seen_at = group.segment
@@ -117,6 +123,7 @@ class FeedBuffer:
     def _forget(self, seq: int, segment: int) -> None:
         behind = [waiting for waiting in self._ahead.values() if waiting.group.last_seq <= seq]
         behind += [w for w in self._empty if w.group.first_seq <= seq or w.group.segment <= segment]
+        self.late += len(behind)
         for waiting in behind:
             self._remove(waiting)
 

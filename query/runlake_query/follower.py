@@ -36,13 +36,15 @@ from runlake_query.apply import (
     LakeSource,
     LogMismatch,
     Nobody,
-    UnreadableLines,
     lake_positions,
     move_window,
 )
+from runlake_query.checkpoints import Checkpoints
 from runlake_query.copies import Copies, Copy
 from runlake_query.feedbuffer import FeedBuffer
+from runlake_query.feedlines import UnreadableLines
 from runlake_query.feedlink import FeedLink
+from runlake_query.feedlog import FeedLog
 from runlake_query.folder import Folder
 from runlake_query.model import ReadModel, read_lake_positions, read_positions
 from runlake_query.positions import Positions
@@ -98,7 +100,9 @@ class Follower:
         self._cursor = model.cursor()
         self._looking = model.cursor()
         self._changes = changes or Nobody()
-        self._applier = Applier(self._cursor, folder.path / "feed.ndjson", self._changes)
+        self._applier = Applier(self._cursor, self._changes)
+        self._feed_log = FeedLog(folder.path / "feed.log")
+        self._checkpoints = Checkpoints(self._cursor, self._feed_log.clear)
         self._copies = copies
         self._progress = progress
         self._log = log
@@ -133,6 +137,7 @@ class Follower:
         if self._feed is not None:
             self._feed.open()
         try:
+            self._apply_log()
             self._follow()
         finally:
             if self._feed is not None:
@@ -140,6 +145,22 @@ class Follower:
             self._end_fetching()
             self._fetcher.shutdown()
             self._watch.close()
+            self._feed_log.close()
+
+    def _apply_log(self) -> None:
+        """Apply again what the feed had told since the read model was last written. What does not follow is left to the
+        lake."""
+        applied = 0
+        try:
+            for span in self._feed_log.spans():
+                at = self._applier.stored(span.worker)
+                if span.lake == self._model.lake and span.upto >= at.seq:
+                    applied += self._applier.apply_feed(span.worker, span.segment, span.upto, span.lines)
+        except (UnreadableLines, duckdb.Error, OSError) as error:
+            self._log.info("feed_log_ended", reason=str(error))
+        if applied:
+            self._log.info("feed_log_applied", messages=applied)
+            self._checkpoints.applied(applied)
 
     def _follow(self) -> None:
         delay = 0.0
@@ -187,6 +208,9 @@ class Follower:
                         self._buffer(group, lines)
                     case beat:
                         self._heard(beat.lake, beat.worker, beat.durable)
+            if self._feed.refused:
+                self._progress.count(refused=self._feed.refused)
+                self._feed.refused = 0
         if self._progress.feed_live != self._heard_feed:
             self._heard_feed = not self._heard_feed
             self._log.info("feed_heard" if self._heard_feed else "feed_silent")
@@ -222,15 +246,24 @@ class Follower:
                 except UnreadableLines as error:
                     self._log.error("feed_unreadable", worker=str(worker), after=at.seq, reason=str(error))
                     buffer.clear()
+                    self._progress.count(refused=1)
                     break
+                self._feed_log.append(lake, worker, span.segment, span.upto, span.lines)
                 self._progress.count(fed=fed)
-                self._applied({**self._progress.positions, worker: max(at.seq, span.upto)})
+                self._applied({**self._progress.positions, worker: max(at.seq, span.upto)}, fed)
                 at = at._replace(seq=max(at.seq, span.upto))
+            self._count(buffer)
 
-    def _applied(self, positions: Positions) -> None:
+    def _count(self, buffer: FeedBuffer) -> None:
+        if buffer.late or buffer.dropped:
+            self._progress.count(late=buffer.late, dropped=buffer.dropped)
+            buffer.late = buffer.dropped = 0
+
+    def _applied(self, positions: Positions, messages: int) -> None:
         """Tell everyone of a commit: first those who hold answers, then those who wait for a position."""
         self._changes.applied(self._cursor, positions)
         self._progress.applied(positions)
+        self._checkpoints.applied(messages)
 
     def _tell_gap(self, worker: UUID, seq: int, *, waiting: bool) -> None:
         """Say once that the feed does not follow, and once that it does again."""
@@ -276,6 +309,7 @@ class Follower:
     def _in_step(self, looked_at: float) -> None:
         first = not self._progress.state.caught_up
         if first:
+            self._checkpoints.write()
             self._changes.restarted(self._cursor, self._progress.positions)
         self._progress.in_step(looked_at)
         if first:
@@ -341,6 +375,8 @@ class Follower:
         """Make sure that the read model is of this lake, and that the lake was not set back by restoring a backup."""
         if self._model.lake is None:
             self._model.belong_to(self._cursor, lake)
+            self._checkpoints.applied(0)
+            self._checkpoints.write()
             return
         ahead = [worker for worker, seq in read_lake_positions(self._cursor).items() if seq > flushed.get(worker, 0)]
         if self._model.lake == lake and not ahead:
@@ -351,6 +387,8 @@ class Follower:
         self._log.warning("read_model_emptied", reason=reason, lake=str(lake), was=str(self._model.lake))
         self._progress.behind(f"{reason} It is being built anew.", restart=True)
         self._model.empty(self._cursor, lake, self._utcnow() - self._window)
+        self._applier.forget()
+        self._feed_log.clear()
         self._buffers.clear()
         self._changes.restarted(self._cursor, {})
 
@@ -365,8 +403,9 @@ class Follower:
             whole = upto == last_seq
             segment = last_segment if whole else stored.segment
             added = self._applier.apply_lake(source, worker, upto, segment, whole=whole)
-            self._progress.count(from_lake=added)
-            self._applied(read_positions(self._cursor))
+            if added:
+                self._progress.count(from_lake=added, catch_ups=1)
+            self._applied(read_positions(self._cursor), added)
             at = upto
             if whole:
                 return

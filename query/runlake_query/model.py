@@ -10,7 +10,7 @@ from uuid import UUID
 import duckdb
 
 from runlake.fields import CHANGE_FIELDS
-from runlake.lake.duck import connect
+from runlake.lake.duck import connect, quote
 from runlake.lake.schema import changes_query, fold_query, present_query
 from runlake.logs import Log
 from runlake.sqlfile import load_queries
@@ -37,7 +37,9 @@ class ReadModel:
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection for one thread, to this database and to what is attached beside it."""
-        return self._connection.cursor()
+        cursor = self._connection.cursor()
+        cursor.execute(_SQL["use"])
+        return cursor
 
     def belong_to(self, cursor: duckdb.DuckDBPyConnection, lake: UUID) -> None:
         """Stamp a new read model with its lake."""
@@ -58,7 +60,7 @@ class ReadModel:
         self.lake = lake
 
     def close(self) -> None:
-        """Write what is left of the write-ahead log, and close. Idempotent."""
+        """Write to the file what is in memory alone, and close. Idempotent."""
         self._connection.close()
 
 
@@ -84,7 +86,8 @@ def open_model(folder: Folder, events_since: datetime, log: Log) -> ReadModel:
             _set_aside(folder, str(error), log)
         else:
             try:
-                row = connection.execute(_SQL["read_stamp"]).fetchone()
+                rows = connection.execute(_SQL["read_stamp"]).fetchall()  # to the end: else it stays a transaction
+                row = rows[0] if rows else None
             except duckdb.Error as error:
                 row = (f"unknown: {error}", None)
             if row and row[0] == model_version():
@@ -101,12 +104,20 @@ def _make(folder: Folder, events_since: datetime) -> ReadModel:
     connection.execute(_SQL["tables"].replace("{run_columns}", columns))
     connection.execute(_SQL["stamp"], {"version": model_version(), "events_since": events_since.isoformat()})
     connection.execute("COMMIT")
+    connection.execute("CHECKPOINT")
     return ReadModel(connection, None)
 
 
 def _connect(folder: Folder) -> duckdb.DuckDBPyConnection:
     memory_mib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**21  # half of the machine's
-    connection = connect(folder.model, memory_limit=f"{memory_mib}MiB")
+    connection = connect(memory_limit=f"{memory_mib}MiB")
+    try:
+        connection.execute(f"SET GLOBAL temp_directory = {quote(f'{folder.model}.tmp')}")
+        connection.execute(_SQL["attach"].format(path=quote(str(folder.model))))
+        connection.execute(_SQL["use"])
+    except BaseException:
+        connection.close()
+        raise
     connection.execute("SET GLOBAL TimeZone = 'UTC'")  # for cursors too, whatever the machine's zone
     connection.execute("SET GLOBAL late_materialization_max_rows = 1001")  # find a page first, then read its columns
     # DuckDB plans a prepared statement once, with the statistics that the tables have at that moment: what was empty

@@ -1,6 +1,13 @@
 -- The read model: what requests are answered from. Local, disposable, without indexes (see the measured facts of the
 -- design), and written by the follower alone. Its version is a digest of this file and of the rules that fill it.
 
+-- name: attach
+-- Without a write-ahead log: see `checkpoints.py`. `{path}` is the read model's file.
+ATTACH {path} AS model (RECOVERY_MODE no_wal_writes)
+
+-- name: use
+USE model
+
 -- name: tables
 -- `runs`: one row per run that anything was said about, as folded. Fields are as they were set, for folding further;
 -- `shown_duration_ms`, `cost_source` and `cost_table_version` are as they are shown. A run whose start has not come has no

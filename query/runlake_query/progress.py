@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 from uuid import UUID
 
@@ -28,11 +29,36 @@ class State(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """What the follower has applied since the start: messages by way, and how often the feed had a gap."""
+    """What the follower has done since the start."""
 
     fed: int = 0
+    """Messages applied from the feed."""
     from_lake: int = 0
+    """Messages applied from the lake, because the feed had not brought them."""
+    catch_ups: int = 0
+    """Spans of the lake that had such messages."""
     gaps: int = 0
+    """How often the feed did not follow what was reflected."""
+    late: int = 0
+    """Groups of the feed that were reflected already, or came twice."""
+    dropped: int = 0
+    """Groups of the feed for which there was no room; they come from the lake."""
+    refused: int = 0
+    """Messages and spans of the feed that could not be read."""
+
+
+class _Waiter:
+    """Somebody on an event loop who waits for positions."""
+
+    def __init__(self, wanted: Positions) -> None:
+        self.wanted = wanted
+        self.loop = asyncio.get_running_loop()
+        self.reached: asyncio.Future[bool] = self.loop.create_future()
+
+    def tell(self, reached: bool) -> None:
+        """On its loop."""
+        if not self.reached.done():
+            self.reached.set_result(reached)
 
 
 class Progress:
@@ -47,7 +73,7 @@ class Progress:
         self._counts = Counts()
         self._known: dict[UUID, tuple[int, float]] = {}
         self._feed_at: float | None = None
-        self._waiting: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
+        self._waiting: set[_Waiter] = set()
 
     @property
     def state(self) -> State:
@@ -65,17 +91,22 @@ class Progress:
         with self._lock:
             return self._counts
 
-    def count(self, *, fed: int = 0, from_lake: int = 0, gaps: int = 0) -> None:
-        """Add to the counts."""
+    def count(self, **more: int) -> None:
+        """Add to the counts, by their names."""
         with self._lock:
-            old = self._counts
-            self._counts = Counts(old.fed + fed, old.from_lake + from_lake, old.gaps + gaps)
+            self._counts = Counts(**{name: old + more.get(name, 0) for name, old in self._counts._asdict().items()})
 
     @property
     def feed_live(self) -> bool:
         """Whether the feed is heard."""
         with self._lock:
             return self._feed_live()
+
+    @property
+    def feed_silence_s(self) -> float | None:
+        """How long ago, in seconds, the feed was last heard; None when it never was."""
+        with self._lock:
+            return None if self._feed_at is None else max(0.0, self._clock() - self._feed_at)
 
     def lag_ms(self) -> int:
         """For how long, in milliseconds, the read model may have lacked something that is durable.
@@ -139,29 +170,33 @@ class Progress:
 
     async def wait_for(self, wanted: Positions, timeout: float) -> bool:
         """Wait until the read model has caught up and reflects `wanted`; False after `timeout` seconds."""
-        deadline = self._clock() + timeout
-        waiter = (asyncio.get_running_loop(), asyncio.Event())
+        waiter = _Waiter(wanted)
         with self._lock:
+            if self._state.caught_up and reaches(self._positions, wanted):
+                return True
             self._waiting.add(waiter)
+        timer = waiter.loop.call_later(max(0.0, timeout), waiter.tell, False)
         try:
-            while True:
-                waiter[1].clear()
-                with self._lock:
-                    if self._state.caught_up and reaches(self._positions, wanted):
-                        return True
-                try:
-                    await asyncio.wait_for(waiter[1].wait(), deadline - self._clock())
-                except TimeoutError:
-                    return False
+            return await waiter.reached
         finally:
+            timer.cancel()
             with self._lock:
                 self._waiting.discard(waiter)
 
     def _wake(self) -> None:
+        """Tell those who have what they wait for: one call for each loop, however many they are."""
+        ready: dict[asyncio.AbstractEventLoop, list[_Waiter]] = {}
         with self._lock:
-            waiting = list(self._waiting)
-        for loop, event in waiting:
-            try:
-                loop.call_soon_threadsafe(event.set)
-            except RuntimeError:  # the loop is closed: nobody waits any more
-                continue
+            if not self._state.caught_up:
+                return
+            for waiter in self._waiting:
+                if reaches(self._positions, waiter.wanted):
+                    ready.setdefault(waiter.loop, []).append(waiter)
+        for loop, waiters in ready.items():
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(_tell_all, waiters)
+
+
+def _tell_all(waiters: list[_Waiter]) -> None:
+    for waiter in waiters:
+        waiter.tell(True)

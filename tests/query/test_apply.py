@@ -110,7 +110,7 @@ def test_applying_a_position_twice_is_a_no_op(lake: LakeWriter, tmp_path: Path) 
     lake.flush(worker)
     with Model(lake, tmp_path / "model") as model:
         model.caught_up(worker)
-        applier = Applier(model.model.cursor(), tmp_path / "lines")
+        applier = Applier(model.model.cursor())
         tables = ("runs", "events", "loose_events", "producers", "producer_ranges", "open_deliveries", "positions")
         before = [model.rows(f"SELECT {table}::VARCHAR FROM {table}") for table in tables]
         with model.copies.borrow() as copy:
@@ -132,7 +132,7 @@ def test_a_span_that_fails_leaves_nothing_behind(lake: LakeWriter, tmp_path: Pat
     with Model(lake, tmp_path / "model") as model:
         model.caught_up(worker)
         worker.start("s")
-        applier = Applier(model.model.cursor(), tmp_path / "lines")
+        applier = Applier(model.model.cursor())
         with model.copies.borrow() as copy, pytest.raises(Exception, match="VALUES"):
             applier.apply_lake(Breaking(copy.name), worker.id, worker.seq, 2)
         assert model.rows("SELECT seq, segment FROM positions") == [(1, 1)]

@@ -51,6 +51,10 @@ def test_what_is_acknowledged_is_visible_before_the_lake_has_it(site: Site, star
         fed(api, producer, "live")
         (books,) = api.ok("/api/v1/producers")["producers"]
         assert (books["received"], books["accepted"], books["gaps"]) == (3, 3, 0)
+        page = api.get("/metrics").text
+        assert "runlake_query_feed_messages_total 3.0\n" in page
+        for name in ("lake_messages", "lake_catch_ups", "feed_gaps", "feed_duplicates", "feed_dropped", "feed_refused"):
+            assert f"runlake_query_{name}_total 0.0\n" in page
 
 
 def test_after_either_side_was_killed_the_feed_goes_on_by_itself(site: Site, start: Start) -> None:

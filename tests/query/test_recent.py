@@ -43,11 +43,35 @@ def recent() -> Recent:
 
 def test_a_run_is_known_by_its_event_id_and_by_its_run_id(recent: Recent) -> None:
     recent.changed([run(11, "a")], {WORKER: 5})
+    recent.confirmed(str(UUID(int=11)), UUID(int=11), {WORKER: 5})
     assert known(recent, UUID(int=11)) == known(recent, "a") == known(recent, str(UUID(int=11))) == 11
     found = recent.get("a")
     assert found
     assert found[1] == {WORKER: 5}
     assert known(recent, "b") is None
+
+
+def test_an_event_id_as_a_name_is_known_only_once_sql_has_said_that_no_run_has_that_run_id(recent: Recent) -> None:
+    key = UUID(int=11)
+    recent.changed([run(11, "a")], {WORKER: 5})
+    assert known(recent, str(key)) is None, "a run that came before this process looked may have it as its run_id"
+    recent.confirmed(str(key), key, {WORKER: 4})
+    assert known(recent, str(key)) is None, "SQL did not know everything yet"
+    recent.confirmed(str(key), key, {WORKER: 5})
+    recent.changing([key])
+    recent.changed([run(11, "a")], {WORKER: 6})
+    assert known(recent, str(key)) == 11
+    recent.changed([run(12, str(key))], {WORKER: 7})
+    assert known(recent, str(key)) == 12
+
+
+def test_what_was_forgotten_since_makes_what_sql_has_said_of_a_name_void(recent: Recent) -> None:
+    key = UUID(int=11)
+    recent.changed([run(11, "a")], {WORKER: 5})
+    recent.changed([run(12, str(key))], {WORKER: 6})
+    recent.changed([run(11, "a"), run(13, "c"), run(14, "d")], {WORKER: 7})  # 12 goes
+    recent.confirmed(str(key), key, {WORKER: 5})
+    assert known(recent, str(key)) is None
 
 
 def test_a_run_id_means_the_most_recently_created_run_whatever_changed_last(recent: Recent) -> None:
@@ -104,12 +128,35 @@ async def test_a_recent_run_costs_no_sql_and_is_what_sql_says(lake: LakeWriter, 
         by_sql, points = Points(model.model, model.progress), Points(model.model, model.progress, model.recent)
         expected = [await by_sql.by_name("r"), await by_sql.by_id(key)]
         by_sql.close()
+        assert await points.by_name(str(key)) == expected[0]  # by SQL, which says that no other run has this run_id
         points.close()  # from here on, it has no thread that a query could run on
         assert [await points.by_name("r"), await points.by_id(key)] == expected
         assert await points.by_name(str(key)) == expected[0]
         assert expected[0].run
         with pytest.raises(RuntimeError):
             await points.by_name("before")
+
+
+async def test_an_event_id_that_is_the_run_id_of_an_older_run_means_that_one_in_memory_as_in_sql(
+    lake: LakeWriter, tmp_path: Path
+) -> None:
+    worker, key = Worker(), uuid4()
+    older = worker.start(str(key))
+    lake.flush(worker)
+    with Model(lake, tmp_path / "model") as model:
+        model.caught_up(worker)
+        worker.start("another", key)
+        lake.flush(worker)
+        model.caught_up(worker)
+        by_sql, points = Points(model.model, model.progress), Points(model.model, model.progress, model.recent)
+        for _ in range(2):
+            for name in (str(key), "another", str(older)):
+                assert await points.by_name(name) == await by_sql.by_name(name)
+        found = await points.by_name(str(key))
+        by_sql.close()
+        points.close()
+        assert found.run
+        assert found.run.event_id == older
 
 
 def test_another_lake_leaves_nothing_behind(tmp_path: Path) -> None:

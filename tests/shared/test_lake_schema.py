@@ -280,7 +280,8 @@ def test_an_extension_for_another_duckdb_is_named_with_the_version_to_install(
 
 def test_the_queries_of_the_fold_hold_no_text_that_formatting_would_touch() -> None:
     for name, query in load_queries("runlake.lake", "fold.sql").items():
-        filled = query.format(changes="x", ranked="x", folded="x")
+        computed = {"duration_ms": "x", "cost_source": "x", "cost_table_version": "x"}
+        filled = query.format(changes="x", ranked="x", folded="x", more="x", **computed)
         assert filled.count("{") == filled.count("}") == 0, name
 
 

@@ -51,7 +51,12 @@ def do_job(job: Job, advance: Callable[[int], None]) -> Tally:
     """Work through a job's items. `advance` is told now and then how many more are done."""
     job_type, work = _WORK[job.agent]
     tally = Tally(agent=job.agent)
-    common = {"product": _PRODUCT, "insight_id": job.demo_id, "trigger_type": "demo", "environment": "demo"}
+    common: dict[str, Any] = {
+        "product": _PRODUCT,
+        "insight_id": job.demo_id,
+        "trigger_type": "demo",
+        "environment": "demo",
+    }
     with _emitter(job) as emitter:
         with runlake.track_run(
             job.agent, "walk", emitter=emitter, input_summary=f"{len(job.items):,} items of {job.root}", **common
