@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
+from runlake.outbox import SealedBatch
+from runlake.spoolformat import NotASegment
 from runlake.spoolorphans import Orphan, disk_bytes, folders, orphans
 from runlake.spoolreader import Reader
 from runlake.stream import Stream
@@ -45,11 +47,14 @@ class Adoption:
     def advance(self, now: float) -> None:
         """Finish what is delivered, and take over the next, if there is one."""
         if self.stream is not None:
-            if not self.stream.is_settled:
-                return
-            self.stream.reader.finish()
-            self.lost += self.stream.reader.lost
-            self.spools += 1
+            try:
+                if not self.stream.is_settled:
+                    return
+                self.stream.reader.finish()
+                self.lost += self.stream.reader.lost
+                self.spools += 1
+            except (NotASegment, OSError):  # it may be read another time
+                pass
             self.close()
         if now < self._look_at:
             return
@@ -61,11 +66,35 @@ class Adoption:
             return
         try:
             reader = Reader(self._orphan.segments[0], 1, lambda _: None)
-        except OSError:  # it may be read another time
+        except (NotASegment, OSError):  # it may be read another time
             self.close()
             return
         self.stream = Stream(self._orphan.producer, reader, self._first_batch)
         self._first_batch += _BATCHES_EACH
+
+    def next_batch(self) -> SealedBatch | None:
+        """The next batch of the spool that is being delivered, or None. One that cannot be read is left as it is:
+        what is not marked as acknowledged is delivered another time."""
+        if self.stream is None:
+            return None
+        try:
+            return self.stream.next_batch()
+        except (NotASegment, OSError):
+            self.close()
+            return None
+
+    def settle(self, number: int) -> SealedBatch | None:
+        """The worker has answered a batch. None when it is not in flight. Where that cannot be marked in the file, the
+        rest is left to another time, and the worker finds out what it has twice."""
+        batch = self.stream.outbox.settle(number) if self.stream is not None else None
+        if batch is None or self.stream is None:
+            return None
+        self.messages += batch.count
+        try:
+            self.stream.trim()
+        except (NotASegment, OSError):
+            self.close()
+        return batch
 
     @property
     def idle(self) -> bool:

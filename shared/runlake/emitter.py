@@ -44,6 +44,7 @@ from runlake.waiter import Waiter
 
 ENDPOINT_VARIABLE = "RUNLAKE_INGEST"
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:8766"
+Mark = tuple[Sender, int]
 _MESSAGES = (RunEvent, RunUpdated, RunStarted, CommitAssociated)
 
 
@@ -54,7 +55,8 @@ class Emitter:
     `RUNLAKE_INGEST`, else `tcp://127.0.0.1:8766`.
     `spool`: the folder of all spools of this user, or `off` for memory alone; by default the variable `RUNLAKE_SPOOL`,
     else `runlake/spool` in the user's state folder. Where it cannot be written, memory is used, with one warning.
-    `spool_max_mb`: how large it may grow, all spools in it taken together (variable `RUNLAKE_SPOOL_MAX_MB`, else 512).
+    `spool_max_mb`: how large it may grow, all spools in it taken together (variable `RUNLAKE_SPOOL_MAX_MB`, else 512);
+    each emitter may have two segments (of 256 KiB, or one message) of its own, whatever others left there.
     `spool_full`: what happens then: `refuse` new messages, or `drop-oldest` (variable `RUNLAKE_SPOOL_FULL`, else
     `refuse`); both are counted.
     `queue_messages`, `queue_bytes`: what may wait in memory, where there is no spool. Beyond that many messages, or
@@ -180,8 +182,11 @@ class Emitter:
         waiter = Waiter(number)
         sender.wait_for(waiter)
         if sender.finished and not waiter.done.is_set():  # it may have been too late for the waiter
-            return self._nothing_is_left()
-        waiter.done.wait(_seconds(timeout))
+            return self._nothing_is_left(number)
+        try:
+            waiter.done.wait(_seconds(timeout))
+        finally:
+            waiter.gave_up = True
         return waiter.reached
 
     async def delivered_async(self, number: int, timeout: float = 10.0) -> bool:
@@ -195,12 +200,24 @@ class Emitter:
         waiter = Waiter(number, lambda: loop.call_soon_threadsafe(told.set))
         self._sender.wait_for(waiter)
         if self._sender.finished and not waiter.done.is_set():
-            return self._nothing_is_left()
+            return self._nothing_is_left(number)
         try:
             await asyncio.wait_for(told.wait(), _seconds(timeout))
         except TimeoutError:
             return waiter.reached
+        finally:
+            waiter.gave_up = True
         return waiter.reached
+
+    def mark(self) -> Mark:
+        """What `has_kept` compares with. Cheap: each run takes one."""
+        sender = self._sender
+        return sender, sender.displaced
+
+    def has_kept(self, mark: Mark) -> bool:
+        """Whether this is still the process that took the mark, and nothing that was taken was given up since."""
+        sender = self._sender
+        return sender is mark[0] and sender.displaced == mark[1]
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait up to `timeout` seconds until all that was emitted before is acknowledged. True when it is."""
@@ -262,10 +279,12 @@ class Emitter:
         if threading.current_thread() is self._thread:
             return False
         self._sender.wait_ended(seconds + 1.0)  # it ends by itself; a little more for what it is in the middle of
-        return self._sender.finished and self._nothing_is_left()
+        return self._sender.finished and self._nothing_is_left(0)
 
-    def _nothing_is_left(self) -> bool:
-        return self._sender.left == 0 and self._intake.dropped[UNDELIVERED].value == 0
+    def _nothing_is_left(self, number: int) -> bool:
+        """Whether all was delivered when the sender ended, and nothing before the ticket `number` came later."""
+        sender = self._sender
+        return sender.left == 0 and self._intake.dropped[UNDELIVERED].value == 0 and number <= sender.ended_at
 
     def _running(self) -> bool:
         """Whether the sender runs, now at the latest if there is something for it to do."""

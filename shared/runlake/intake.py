@@ -114,9 +114,20 @@ class Intake:
         """The spool may have room again."""
         self._full = False
 
+    def begin_anew(self) -> None:
+        """Go on in a new segment, though the spool is full: everything in it is acknowledged, and its room is free as
+        soon as there is another one. Called by the sender."""
+        last = self._last
+        if self.spool is not None and isinstance(last, Segment):
+            self.spool.forget(last)
+            self._full = self._make_segment(last, 0) is None
+
     def seal(self) -> None:
-        """Close the last stretch: who comes later begins another one."""
-        self._last.seal()
+        """Close the last stretch, and the one that was made ahead: who comes later begins another one."""
+        last: Stretch | None = self._last
+        while last is not None:
+            last.seal()
+            last = last.next
 
     def _drop(self, reason: str) -> bool:
         self.dropped[reason].add()

@@ -60,10 +60,10 @@ class Outbox:
         """How many messages are in batches that are not settled."""
         return sum(batch.count for batch in (*self._in_flight.values(), *self._waiting))
 
-    @property
-    def unsettled_volatile(self) -> int:
-        """How many of those are in no file."""
-        return sum(batch.count for batch in (*self._in_flight.values(), *self._waiting) if batch.volatile)
+    def unsettled_volatile(self, given_up_to: int) -> int:
+        """How many of those are in no file: they never were, or their place before `given_up_to` is gone."""
+        batches = (*self._in_flight.values(), *self._waiting)
+        return sum(batch.count for batch in batches if batch.volatile or batch.position < given_up_to)
 
     @property
     def unsettled_from(self) -> int | None:

@@ -87,6 +87,10 @@ class Sender:
         self.connected = False
         self.finished = False
         """Whether the thread has ended, or is about to without looking at the queue again."""
+        self.displaced = 0
+        """Messages that were given up for newer ones."""
+        self.ended_at = 0
+        """The position after all that was emitted before it ended."""
         self.left = 0
         """Messages that were left in the spool when it ended."""
         self._options = options
@@ -175,9 +179,13 @@ class Sender:
             self._measure_at = now + _MEASURE_EVERY_S
             spool.others_bytes = self.adoption.others_bytes(spool.folder)
         if self._intake.wants_room and self._options.drop_oldest:
-            for _ in range(self._own.reader.give_up_oldest()):
+            given_up = self._own.reader.give_up_oldest()
+            self.displaced += given_up
+            for _ in range(given_up):
                 self._intake.dropped[DISPLACED].add()
             self._own.trim()
+        if self._intake.wants_room and self._own.is_settled:
+            self._intake.begin_anew()
         self._intake.prepare()
         if self.adoption is not None and self.connected and self._stop_at is None:
             self.adoption.advance(now)
@@ -252,7 +260,7 @@ class Sender:
             if batch is None and self.adoption is not None and self.adoption.stream is not None:
                 stream = self.adoption.stream
                 if stream.outbox.in_flight < _ADOPTED_IN_FLIGHT:
-                    batch = stream.next_batch()
+                    batch = self.adoption.next_batch()
             if batch is None or not link.send(batch.frames):
                 return
             if not self._in_flight:
@@ -332,10 +340,9 @@ class Sender:
             batch = self._own.settle(number)
             if batch is not None:
                 self.acknowledged += batch.count
-        elif self.adoption is not None and self.adoption.stream is not None:
-            batch = self.adoption.stream.settle(number)
+        elif self.adoption is not None:
+            batch = self.adoption.settle(number)
             if batch is not None:
-                self.adoption.messages += batch.count
                 self.adoption.advance(monotonic())
         if batch is not None:
             self._progress_at = monotonic()
@@ -364,6 +371,8 @@ class Sender:
         everything, settled = self._own.is_settled, self._own.settled
         for _ in range(waiting):
             waiter = self._waiters.popleft()
+            if waiter.gave_up:
+                continue
             if everything or settled >= waiter.target:
                 waiter.tell(True)
             else:
@@ -406,8 +415,9 @@ class Sender:
         own, intake = self._own, self._intake
         home = intake.spool.detach() if intake.spool is not None else None  # who emits later finds another folder
         intake.seal()
+        self.ended_at = intake.end
         settled = own.settled
-        lost = own.outbox.unsettled_volatile
+        lost = own.outbox.unsettled_volatile(own.reader.given_up_to)
         self.left = own.outbox.unsettled - lost
         while (taken := own.reader.take(10_000, 1 << 20)) is not None:
             if taken.volatile:

@@ -25,6 +25,9 @@ SUFFIX = ".seg"
 FIRST_SEGMENT_BYTES = 256 * 1024
 SEGMENT_BYTES = 4 * 1024 * 1024
 _PAGE_BYTES = 4_096
+_OWN_SEGMENTS = 2
+"""So many may each process have, whatever others have: one to fill and one to deliver. Else what some old spool holds
+could keep everybody from being recorded."""
 
 
 class SpoolFull(Exception):  # noqa: N818 (named by what it says)
@@ -65,14 +68,21 @@ class SpoolFolder:
         room = HEADER_BYTES + RECORD_HEAD_BYTES + message_bytes
         ticket = next(self._tickets)
         doubled = min(FIRST_SEGMENT_BYTES << min(ticket - 1, 8), SEGMENT_BYTES, self._max_bytes // 4)
-        size = -(-max(doubled, room) // _PAGE_BYTES) * _PAGE_BYTES
-        if self.used_bytes + self.others_bytes + size > self._max_bytes:
-            raise SpoolFull
+        size = _in_pages(max(doubled, room))
+        used = self.used_bytes
+        if used + self.others_bytes + size > self._max_bytes:
+            size = _in_pages(max(min(FIRST_SEGMENT_BYTES, doubled), room))
+            if len(self._sizes) >= _OWN_SEGMENTS or used + size > self._max_bytes:
+                raise SpoolFull
         head = SegmentHead(producer=self._producer, endpoint=self._endpoint, ticket=ticket)
-        path = self._open() / f"{ticket:012d}{SUFFIX}"
         first = 0 if self._sizes else self.first
-        segment = Segment(path, head, base, size, first)
-        self._sizes[path] = size
+        home = self._open()
+        try:
+            segment = Segment(home.folder / f"{ticket:012d}{SUFFIX}", head, base, size, first)
+        except FileNotFoundError:  # somebody deleted the folder: the next one is another
+            self._forsake(home)
+            segment = Segment(self._open().folder / f"{ticket:012d}{SUFFIX}", head, base, size, first)
+        self._sizes[segment.path] = size
         return segment
 
     @property
@@ -102,10 +112,15 @@ class SpoolFolder:
                 os.close(home.lock)
         self._home = {}
 
-    def _open(self) -> Path:
+    def _forsake(self, home: Home) -> None:
+        """Use a folder no more that is gone."""
+        if self._home.get("") is home and self._home.pop("", None) is home:
+            os.close(home.lock)
+
+    def _open(self) -> Home:
         home = self._home.get("")
         if home is not None:
-            return home.folder
+            return home
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = f"{self._producer.replace('/', '-')[-100:]}-{os.urandom(4).hex()}"
         hidden = self._root / f".{name}"
@@ -126,7 +141,11 @@ class SpoolFolder:
         home = self._home.setdefault("", made)
         if home is not made:  # another thread, or a signal handler, was quicker
             self.release(made)
-        return home.folder
+        return home
+
+
+def _in_pages(size: int) -> int:
+    return -(-size // _PAGE_BYTES) * _PAGE_BYTES
 
 
 def remove(folder: Path) -> None:

@@ -33,6 +33,8 @@ _FIXED = Layout("<8sHHII")
 NUMBER = Layout("<Q")
 RECORD_HEAD = Layout("<II")
 CRC_PIECE_BYTES = 4_096
+MAX_SEGMENT_BYTES = 64 * 1024 * 1024
+"""Far above what is ever made: whoever reads a segment has it in memory."""
 
 
 class NotASegment(ValueError):  # noqa: N818 (named by what it says)

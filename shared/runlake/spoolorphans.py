@@ -1,14 +1,16 @@
 """Spools whose owner is gone: found by their lock, taken over, delivered as their producer would have done.
 
 Nothing that is found there is trusted. A record that was cut short ends its segment; a damaged one is passed when the
-next is sound; a file of another version, or that is none of ours, is not read. Files of which something could not be
-read are kept, renamed to `.bad`.
+next is sound; a file of another version, or that is none of ours, is not read. What is no file (a pipe would never
+answer, a link may lead anywhere) is not opened. Files of which something could not be read are kept, renamed to `.bad`.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +21,7 @@ from runlake.spoolfolder import OWNER, SUFFIX, remove
 from runlake.spoolformat import (
     FIRST_AT,
     HEADER_BYTES,
+    MAX_SEGMENT_BYTES,
     NUMBER,
     RECORD_HEAD_BYTES,
     SETTLED_AT,
@@ -37,9 +40,7 @@ class FoundSegment(Stretch):
 
     def __init__(self, path: Path, base: int) -> None:
         """Look at its header. Raises NotASegment and OSError."""
-        with path.open("rb") as file:
-            header = file.read(HEADER_BYTES)
-            size = os.fstat(file.fileno()).st_size
+        header, size = _read(path, HEADER_BYTES)
         super().__init__(base, base + size)
         self.sealed = True
         self.path = path
@@ -51,6 +52,7 @@ class FoundSegment(Stretch):
         self._data = b""
         self._records: list[tuple[int, int, bool]] = []
         self._at = 0
+        self._begun = False
 
     def append(self, message: bytes) -> None:
         raise Sealed
@@ -66,18 +68,19 @@ class FoundSegment(Stretch):
         """The sizes of the messages that are not settled."""
         return [
             end - start - RECORD_HEAD_BYTES
-            for start, end, sound in walk(self.path.read_bytes())
+            for start, end, sound in walk(_read(self.path, MAX_SEGMENT_BYTES)[0])
             if sound and end > self._settled
         ]
 
     def begin(self, number: int) -> int:
-        self._data = self.path.read_bytes()
+        self._data, _ = _read(self.path, MAX_SEGMENT_BYTES)
         self._records = list(walk(self._data))
         first = self._first or number
         if not self._first:
             self._patch(FIRST_AT, number)
         while self._at < len(self._records) and self._records[self._at][1] <= self._settled:
             self._at += 1
+        self._begun = True
         return first + self._at
 
     def read(self, position: int, max_messages: int, max_bytes: int) -> Piece:
@@ -111,13 +114,16 @@ class FoundSegment(Stretch):
     def discard(self) -> None:
         if self.damaged:
             set_aside(self.path)
-        else:
+        elif self._begun:  # else nobody has seen what is in it
             self.path.unlink(missing_ok=True)
         self._data, self._records = b"", []
 
     def _patch(self, at: int, number: int) -> None:
-        with self.path.open("r+b") as file:
-            os.pwrite(file.fileno(), NUMBER.pack(number), at)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.pwrite(descriptor, NUMBER.pack(number), at)
+        finally:
+            os.close(descriptor)
 
 
 class Orphan:
@@ -165,8 +171,11 @@ class Orphan:
                 if found and segment.head.producer != found[0].head.producer:
                     raise NotASegment("it is another producer's")
             except NotASegment:
-                self.set_aside += 1
-                set_aside(path)
+                if _is_blank(path):
+                    path.unlink(missing_ok=True)
+                else:
+                    self.set_aside += 1
+                    set_aside(path)
                 continue
             if found:
                 found[-1].link(segment)
@@ -189,10 +198,15 @@ class SpoolFacts(Struct, frozen=True, kw_only=True):
 
 def folders(root: Path) -> list[Path]:
     """All spools below `root`, the oldest first; [] when it cannot be read."""
+    found: list[tuple[int, str]] = []
     try:
-        found = [(entry.stat().st_mtime_ns, entry.path) for entry in os.scandir(root) if entry.is_dir()]
+        entries = list(os.scandir(root))
     except OSError:
         return []
+    for entry in entries:
+        with suppress(FileNotFoundError):  # delivered meanwhile
+            if entry.is_dir(follow_symlinks=False):
+                found.append((entry.stat().st_mtime_ns, entry.path))
     return [Path(path) for _, path in sorted(found) if not os.path.basename(path).startswith(".")]  # noqa: PTH119
 
 
@@ -201,7 +215,7 @@ def adopt(folder: Path) -> Orphan | None:
     # A thread may have begun a segment while its process gave the folder up, and the lock with it.
     create = os.O_CREAT if any(folder.glob(f"*{SUFFIX}")) else 0
     try:
-        descriptor = os.open(folder / OWNER, os.O_RDWR | os.O_CLOEXEC | create, 0o600)
+        descriptor = os.open(folder / OWNER, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | create, 0o600)
     except FileNotFoundError:
         return None
     try:
@@ -245,7 +259,7 @@ def facts(folder: Path) -> SpoolFacts:
             waiting += segment.waiting()
         except FileNotFoundError:  # delivered meanwhile
             continue
-        except NotASegment:
+        except (NotASegment, OSError):
             bad += 1
             continue
         head = head or segment.head
@@ -262,10 +276,12 @@ def facts(folder: Path) -> SpoolFacts:
 
 def disk_bytes(folder: Path) -> int:
     """What a spool takes on the disk."""
-    try:
-        return sum(entry.stat().st_size for entry in os.scandir(folder))
-    except OSError:
-        return 0
+    size = 0
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):  # delivered meanwhile
+                size += entry.stat(follow_symlinks=False).st_size
+    return size
 
 
 def set_aside(path: Path) -> None:
@@ -276,7 +292,7 @@ def set_aside(path: Path) -> None:
 
 def _is_owned(folder: Path) -> bool:
     try:
-        descriptor = os.open(folder / OWNER, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(folder / OWNER, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return False
     try:
@@ -286,3 +302,30 @@ def _is_owned(folder: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def _is_blank(path: Path) -> bool:
+    """Whether a file holds nothing yet: its process was killed while it made it."""
+    try:
+        return not _read(path, MAX_SEGMENT_BYTES)[0].strip(b"\0")
+    except (NotASegment, OSError):
+        return False
+
+
+def _read(path: Path, most_bytes: int) -> tuple[bytes, int]:
+    """What a file begins with, and its size. Raises NotASegment for what is no file or too large, and OSError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
+            raise NotASegment("it is no file") from None
+        raise
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise NotASegment("it is no file")
+        if status.st_size > MAX_SEGMENT_BYTES:
+            raise NotASegment(f"it is too large: {status.st_size:,} bytes")
+        return os.pread(descriptor, most_bytes, 0), status.st_size
+    finally:
+        os.close(descriptor)

@@ -32,6 +32,8 @@ class Reader:
         self._stretch = start
         self._passed: deque[Stretch] = deque()
         self._on_discard = on_discard
+        self.given_up_to = start.base
+        """What was read before this position is in no file any more: its stretch was given up."""
         self._settled = start.base
 
     @property
@@ -77,6 +79,7 @@ class Reader:
         """Let go of the oldest stretch, unless it is the last. Returns how many messages nobody has read from it; those
         that were read go on to the worker, but no longer outlive the process."""
         if self._passed:
+            self.given_up_to = self._passed[0].limit
             self._discard(self._passed.popleft())
             return 0
         stretch = self._stretch
@@ -89,6 +92,7 @@ class Reader:
         self.number += count
         self.lost += count
         self._move_on()
+        self.given_up_to = stretch.limit
         self._discard(self._passed.pop())
         return count
 
@@ -137,9 +141,9 @@ class Reader:
         following = self._stretch.next
         if following is None:
             return False
+        self.number = following.begin(self.number)  # it may raise: then the reader is where it was
         self._passed.append(self._stretch)
         self._stretch = following
-        self.number = following.begin(self.number)
         self.position = following.base
         return True
 

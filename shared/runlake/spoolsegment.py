@@ -124,4 +124,5 @@ class Segment(Stretch):
 
     def shorten(self, position: int) -> None:
         """Give back the room after `position`; the segment is sealed, and the reader was there last."""
-        os.truncate(self.path, max(HEADER_BYTES, position - self.base))
+        with suppress(FileNotFoundError):  # somebody deleted it
+            os.truncate(self.path, max(HEADER_BYTES, position - self.base))

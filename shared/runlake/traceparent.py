@@ -16,6 +16,9 @@ PARENT_VARIABLE = "TRACEPARENT"
 STATE_VARIABLE = "TRACESTATE"
 STATE_KEY = "runlake"
 _PARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_MEMBER = re.compile(r"([a-z0-9][a-z0-9_\-*/@]{0,255})=([ -+\--<>-~]{0,255}[!-+\--<>-~])")
+"""As the standard has it: key, and printable ASCII but for comma and equals sign. No line end gets into a header."""
+_MAX_READ_CHARS = 8_192
 _MAX_MEMBERS = 32
 _MAX_VALUE_CHARS = 256
 _MAX_STATE_CHARS = 512
@@ -34,18 +37,24 @@ class Joined(NamedTuple):
 
 
 def read(traceparent: object, tracestate: object = None) -> Joined | None:
-    """Read the two headers. None for what is no `traceparent`; a damaged `tracestate` is passed over."""
+    """Read the two headers. None for what is no `traceparent`; what is damaged in `tracestate` is passed over, and all
+    of it when it is longer than any that is sent."""
     found = _PARENT.fullmatch(traceparent.strip()) if isinstance(traceparent, str) else None
     if found is None:
         return None
     version, trace_id, span_id, flags, more = found.groups()
     if version == "ff" or (version == "00" and more) or not int(trace_id, 16) or not int(span_id, 16):
         return None
-    members = [member.strip() for member in tracestate.split(",")] if isinstance(tracestate, str) else []
-    ours = [member for member in members if member.startswith(f"{STATE_KEY}=")]
-    run_id = unquote(ours[0].partition("=")[2]) if ours else None
-    others = ",".join(member for member in members if member and member not in ours)
-    return Joined(trace_id, span_id, flags, run_id or None, others)
+    run_id: str | None = None
+    others: list[str] = []
+    if isinstance(tracestate, str) and len(tracestate) <= _MAX_READ_CHARS:
+        for member in tracestate.split(","):
+            known = _MEMBER.fullmatch(member.strip(" \t"))
+            if known is not None and known[1] != STATE_KEY:
+                others.append(known[0])
+            elif known is not None and run_id is None:
+                run_id = unquote(known[2])
+    return Joined(trace_id, span_id, flags, run_id, ",".join(others))
 
 
 def from_environment(environ: Mapping[str, str]) -> Joined | None:

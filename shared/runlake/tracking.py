@@ -28,7 +28,7 @@ from runlake.outcome import ENDED_WELL, outcome_of
 from runlake.plainvalue import describe
 
 if TYPE_CHECKING:
-    from runlake.emitter import Emitter
+    from runlake.emitter import Emitter, Mark
     from runlake.totals import Totals
     from runlake.traceparent import Joined
 
@@ -67,6 +67,8 @@ class Run:
     _emitter: Emitter | None = None
     _event_id: UUID | None = None
     _run_id = ""
+    _mark: Mark | None = None
+    _unsaid = False  # whether something could not be taken for delivery
     _said: set[str] | None = None  # which of the fields that the end would set the agent set itself
     _status: str | None = None
     _started_at = 0.0
@@ -175,7 +177,7 @@ class Run:
                     payload = {**(payload if isinstance(payload, Mapping) else {"value": payload}), **more}
             if type.__class__ is not str or not 0 < len(type) <= MAX_NAME_CHARS:
                 type = runfields.required_name(type, "event")
-            emitter.emit(
+            if not emitter.emit(
                 RunEvent(
                     event_id=emitter.new_id(),
                     run_id=self._run_id,
@@ -186,7 +188,8 @@ class Run:
                     trace_id=self.trace_id,
                     span_id=self.span_id,
                 )
-            )
+            ):
+                self._unsaid = True
             if self._promise is not None and monotonic() >= self._promise.renew_at and not self._ended:
                 self._send({})
         except Exception as error:  # noqa: BLE001 (the agent goes on unrecorded)
@@ -285,10 +288,11 @@ class Run:
         return {"TRACEPARENT": self.traceparent(), "TRACESTATE": self.tracestate()}
 
     def delivered(self, timeout: float = 10.0) -> bool:
-        """Wait up to `timeout` seconds until all that the run has said is on the worker's disk. True when it is."""
+        """Wait up to `timeout` seconds until all that the run has said is on the worker's disk. True when it is; False
+        also when some of it was dropped, or was said by the process that this one is forked from."""
         try:
-            emitter = self._prepare()
-            return emitter.delivered(emitter.last_number(), timeout)
+            emitter = self._say_pending()
+            return emitter.delivered(emitter.last_number(), timeout) and self._was_taken(emitter)
         except Exception as error:  # noqa: BLE001 (the agent goes on unrecorded)
             self.complain("run.delivered", error)
             return False
@@ -296,14 +300,15 @@ class Run:
     async def delivered_async(self, timeout: float = 10.0) -> bool:
         """`delivered`, for a coroutine: other tasks go on meanwhile."""
         try:
-            emitter = self._prepare()
-            return await emitter.delivered_async(emitter.last_number(), timeout)
+            emitter = self._say_pending()
+            return await emitter.delivered_async(emitter.last_number(), timeout) and self._was_taken(emitter)
         except Exception as error:  # noqa: BLE001 (the agent goes on unrecorded)
             self.complain("run.delivered_async", error)
             return False
 
     def complain(self, what: str, error: Exception) -> None:
         """Log that recording went wrong, from the emitter's own thread."""
+        self._unsaid = True
         with suppress(Exception):
             if self._emitter is not None:
                 self._emitter.notice(f"run {what}", f"RunLake's {what} failed: {describe(error)}")
@@ -341,6 +346,15 @@ class Run:
         except Exception as error:  # noqa: BLE001 (told, once a minute)
             self.complain(what, error)
 
+    def _say_pending(self) -> Emitter:
+        emitter = self._prepare()
+        if self._pending is not None:
+            self._send({})
+        return emitter
+
+    def _was_taken(self, emitter: Emitter) -> bool:
+        return not self._unsaid and self._mark is not None and emitter.has_kept(self._mark)
+
     def _prepare(self) -> Emitter:
         """Find the emitter, and give the run its ids."""
         emitter = self._emitter
@@ -361,6 +375,7 @@ class Run:
                     given = run_id_for(self._name(self._agent_name), self._name(self._job_type), options["key"])
                 except Exception as error:  # noqa: BLE001 (a key that is no text, of the agent's own)
                     self.complain("key", error)
+            self._mark = emitter.mark()
             event_id = event_id or emitter.new_id()
             self._run_id = str(event_id) if given is None else runfields.required_name(given, str(event_id))
             self._event_id = event_id
@@ -440,7 +455,8 @@ class Run:
             message, moved = runfields.build(RunStarted, fixed, given, self._context, emitter.encode)
             self._tell_moved(moved)
         self.trace_id, self.span_id = message.trace_id, message.span_id
-        emitter.emit(message)
+        if not emitter.emit(message):
+            self._unsaid = True
         if options is not None and options.get("beat") and self._promise is not None:
             self._beat = Beat(self._sign, self._promise.beat_s)
 
@@ -504,7 +520,7 @@ class Run:
         status = outcome.status
         if status == "success" and self._status not in (None, "running"):
             status = self._status  # type: ignore[assignment]  # it went through the worker's rule
-        emitter.emit(
+        taken = emitter.emit(
             RunUpdated(
                 event_id=emitter.new_id(),
                 run_event_id=self._event_id,
@@ -516,6 +532,8 @@ class Run:
                 error_details=None if "error_details" in said else outcome.error_details,
             )
         )
+        if not taken:
+            self._unsaid = True
 
     def _update(self, fields: dict[str, Any]) -> None:
         if self._said is None:
@@ -623,14 +641,15 @@ class Run:
                 fields = {"heartbeat_until": promised, **fields}
             message, moved = runfields.build(RunUpdated, fixed, fields, self._context, emitter.encode)
             self._tell_moved(moved)
-        emitter.emit(message)
+        if not emitter.emit(message):
+            self._unsaid = True
         return message
 
     def _commit(self, commit_hash: str, source: str, author: str | None, timestamp: datetime | None) -> None:
         emitter = self._prepare()
         if not isinstance(timestamp, datetime):
             timestamp = None
-        emitter.emit(
+        taken = emitter.emit(
             CommitAssociated(
                 event_id=emitter.new_id(),
                 run_event_id=self._event_id,  # type: ignore[arg-type]  # _prepare has set it
@@ -641,6 +660,8 @@ class Run:
                 commit_timestamp=timestamp if timestamp is None or timestamp.tzinfo else timestamp.astimezone(),
             )
         )
+        if not taken:
+            self._unsaid = True
 
     def log_record(self, payload: dict[str, Any], limit: int) -> None:
         """Record a log record as an event, up to `limit` of them in one run; the others are counted at its end. For

@@ -143,6 +143,23 @@ def test_a_later_version_with_more_in_it_is_read() -> None:
     assert joined == traceparent.Joined(TRACE, SPAN, "00", "x", "a=1,b=2")
 
 
+@pytest.mark.parametrize(
+    "member",
+    ["x=\r\nevil: 1", "x=\x00", "x=\udc80", "vendor=é", "x", "=x", "X=1", "x=", f"x={'y' * 257}", "x=a=b", "runlake="],
+)
+def test_nothing_gets_from_a_hostile_tracestate_into_a_header(member: str) -> None:
+    joined = traceparent.read(CALLER, f"a=1,{member},b=2")
+    assert joined is not None
+    assert (joined.run_id, joined.others) == (None, "a=1,b=2")
+
+
+def test_the_first_of_many_parents_counts_and_what_is_longer_than_any_tracestate_is_passed_over() -> None:
+    joined = traceparent.read(CALLER, "runlake=one,a=1,runlake=two")
+    assert joined == traceparent.Joined(TRACE, SPAN, "01", "one", "a=1")
+    flood = traceparent.read(CALLER, ",".join(f"runlake={number}" for number in range(100_000)))
+    assert flood == traceparent.Joined(TRACE, SPAN, "01", None, "")
+
+
 @given(st.text(min_size=1, max_size=60).filter(lambda text: text.isprintable()))
 def test_any_run_id_that_fits_comes_back_out_of_a_tracestate(run_id: str) -> None:
     state = traceparent.state(run_id, "vendor=1")

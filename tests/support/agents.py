@@ -12,6 +12,7 @@ from pathlib import Path
 
 PRELUDE = """
 import asyncio, atexit, datetime, multiprocessing, os, signal, sys, threading, uuid
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests are a shell's background job
 import runlake
 endpoint, spool, *arguments = sys.argv[1:]
 runlake.configure(endpoint=endpoint, spool=spool, exit_timeout_s=float(os.environ.get("EXIT_S", "5")))
