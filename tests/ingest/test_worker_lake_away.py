@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from itertools import count
 
 import pytest
 import zmq
@@ -82,14 +83,18 @@ def test_a_flooding_peer_that_leaves_a_paused_worker_harms_nobody(kind: int, sit
                 flood.linger = 0
                 flood.sndtimeo = 500
                 flood.connect(site.ingest_endpoint if kind == zmq.DEALER else site.push_endpoint)
-                number = 0
-                with suppress(zmq.Again):
-                    while True:
-                        number += 1
-                        header = wire.Batch(producer="flood", batch=number, first=20 * number - 19, count=20)
-                        head = [wire.encode_frame(header)] if kind == zmq.DEALER else []
-                        flood.send_multipart([*head, payload])
-                process.wait_for("paused")
+                numbers = count(1)
+
+                def flooded_until_paused() -> bool:
+                    """Send all that goes out: a busy machine may stop taking it for a while, and go on."""
+                    with suppress(zmq.Again):
+                        for number in numbers:
+                            header = wire.Batch(producer="flood", batch=number, first=20 * number - 19, count=20)
+                            head = [wire.encode_frame(header)] if kind == zmq.DEALER else []
+                            flood.send_multipart([*head, payload])
+                    return paused(process)
+
+                wait_until(flooded_until_paused, "the worker has paused")
             with pytest.raises(subprocess.TimeoutExpired):
                 process.wait(8)
         process.wait_for("resumed")
