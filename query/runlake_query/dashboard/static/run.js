@@ -15,6 +15,7 @@ import { Waterfall } from "./waterfall.js";
 /** @typedef {import("./app.js").Shell} Shell */
 
 const MAX_EVENTS = 1000;
+const RUNNING_MS = 2000;
 
 /** @param {HTMLElement} main @param {Shell} shell */
 export function run(main, shell) {
@@ -145,16 +146,19 @@ export function run(main, shell) {
   }
 
   const refresh = seldom(load, 1000);
+  // The stream of a run tells its events; what else changes is asked for while it runs, and mostly answered by 304.
+  const clock = window.setInterval(() => { if (!document.hidden && (shown === null || shown.status === "running")) refresh.ask(); }, RUNNING_MS);
 
   return {
     /** @param {Place} next */
     show(next) {
       place = next;
       stop();
-      stop = open(`${path}/events`, { onevent: refresh.ask, onrun: refresh.ask, onlost: refresh.ask, onstate: shell.state });
+      stop = open(`${path}/events`, { onevent: refresh.ask, onlost: refresh.ask, onstate: shell.state });
       refresh.ask();
     },
     close() {
+      window.clearInterval(clock);
       stop();
       refresh.stop();
       abort.abort();
