@@ -24,7 +24,8 @@ def commit_runs(snapshot: Snapshot, sha: str, parameters: Parameters) -> bytes:
     if _SHA.fullmatch(sha) is None:
         raise InvalidParameter("sha", f"must be 4 to 40 letters and digits, not {sha!r:.60}")
     query = _SQL["associations"].format(lake=snapshot.lake, match=_SQL["match"])
-    rows = snapshot.rows(query, {"sha": sha.lower(), "limit": MAX_ASSOCIATIONS + 1})
+    (confirmed,) = snapshot.one(_SQL["confirmed"])
+    rows = snapshot.rows(query, {"sha": sha.lower(), "limit": MAX_ASSOCIATIONS + 1, "confirmed": confirmed})
     if not rows:
         raise NotFound(f"Commit not found: {sha}")
     commit = one_commit(sha, (row[1] for row in rows))

@@ -21,10 +21,16 @@ FROM (
         updated_at AS ts, shown.worker || ':' || shown.seq AS position
     FROM shown
     LEFT JOIN positions ON positions.worker = shown.worker
-    WHERE commit_hash IS NOT NULL AND {match} AND shown.seq > coalesce(positions.lake_seq, 0)
+    WHERE
+        shown.seq > $confirmed AND commit_hash IS NOT NULL AND {match}
+        AND shown.seq > coalesce(positions.lake_seq, 0)
 )
 ORDER BY ts, position
 LIMIT $limit
+
+-- name: confirmed
+-- What the lake has of every worker: runs with no later word are not looked at.
+SELECT coalesce(min(lake_seq), 0) FROM positions
 
 -- name: match
 (starts_with(lower(commit_hash), $sha) OR starts_with($sha, lower(commit_hash)))

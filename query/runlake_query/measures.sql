@@ -1,58 +1,59 @@
--- The measures of a rollup, each an aggregate over shown runs; adding one is adding it here. What a measure is for a
--- bucket without runs is what it gives for no rows: sums are 0 then, and all else is NULL. Runs without the value that is
--- measured count for nothing. One whose name ends in `_time` is a time. The percentiles are one aggregate, computed once.
+-- The measures of a rollup over shown runs; adding one is adding it here. An aggregate stands in braces and is a count, sum,
+-- min, max or quantile_cont (of one part): then the totals come of the groups. What a measure is for a bucket without runs is
+-- what it gives for no rows: sums are 0 then, and all else is NULL. Runs without the value that is measured count for
+-- nothing. One whose name ends in `_time` is a time.
 
 -- name: runs
-count(*)
+{count(*)}
 -- name: running
-count(*) FILTER (status = 'running')
+{count(*) FILTER (status = 'running')}
 -- name: stale
-count(*) FILTER (stale)
+{count(*) FILTER (stale)}
 -- name: success
-count(*) FILTER (status = 'success')
+{count(*) FILTER (status = 'success')}
 -- name: failure
-count(*) FILTER (status = 'failure')
+{count(*) FILTER (status = 'failure')}
 -- name: partial
-count(*) FILTER (status = 'partial')
+{count(*) FILTER (status = 'partial')}
 -- name: timeout
-count(*) FILTER (status = 'timeout')
+{count(*) FILTER (status = 'timeout')}
 -- name: cancelled
-count(*) FILTER (status = 'cancelled')
+{count(*) FILTER (status = 'cancelled')}
 -- name: success_rate
-avg((status = 'success')::INTEGER) FILTER (status != 'running')
+{count(*) FILTER (status = 'success')} / nullif({count(*) FILTER (status != 'running')}, 0)
 -- name: avg_duration_ms
-avg(duration_ms)
+{sum(duration_ms)} / nullif({count(duration_ms)}, 0)
 -- name: p50_duration_ms
-quantile_cont(duration_ms, [0.5, 0.9, 0.95, 0.99])[1]
+{quantile_cont(duration_ms, 0.5)}
 -- name: p90_duration_ms
-quantile_cont(duration_ms, [0.5, 0.9, 0.95, 0.99])[2]
+{quantile_cont(duration_ms, 0.9)}
 -- name: p95_duration_ms
-quantile_cont(duration_ms, [0.5, 0.9, 0.95, 0.99])[3]
+{quantile_cont(duration_ms, 0.95)}
 -- name: p99_duration_ms
-quantile_cont(duration_ms, [0.5, 0.9, 0.95, 0.99])[4]
+{quantile_cont(duration_ms, 0.99)}
 -- name: max_duration_ms
-max(duration_ms)
+{max(duration_ms)}
 -- name: items_discovered
-coalesce(sum(items_discovered), 0)
+coalesce({sum(items_discovered)}, 0)
 -- name: items_succeeded
-coalesce(sum(items_succeeded), 0)
+coalesce({sum(items_succeeded)}, 0)
 -- name: items_failed
-coalesce(sum(items_failed), 0)
+coalesce({sum(items_failed)}, 0)
 -- name: items_skipped
-coalesce(sum(items_skipped), 0)
+coalesce({sum(items_skipped)}, 0)
 -- name: input_tokens
-coalesce(sum(input_tokens), 0)
+coalesce({sum(input_tokens)}, 0)
 -- name: output_tokens
-coalesce(sum(output_tokens), 0)
+coalesce({sum(output_tokens)}, 0)
 -- name: cache_read_tokens
-coalesce(sum(cache_read_tokens), 0)
+coalesce({sum(cache_read_tokens)}, 0)
 -- name: cache_write_tokens
-coalesce(sum(cache_write_tokens), 0)
+coalesce({sum(cache_write_tokens)}, 0)
 -- name: cost_usd
-coalesce(sum(cost_usd), 0)
+coalesce({sum(cost_usd)}, 0)
 -- name: events
-coalesce(sum(events), 0)
+coalesce({sum(events)}, 0)
 -- name: first_start_time
-min(start_time)
+{min(start_time)}
 -- name: last_start_time
-max(start_time)
+{max(start_time)}

@@ -13,9 +13,11 @@ from runlake.fields import DIMENSIONS
 from runlake.sqlfile import load_queries
 from runlake_query.filters import SINGLE_FILTERS, STALE_AT, Where, is_stale, where
 from runlake_query.jsontext import array, encode, quoted
+from runlake_query.measures import measured
 from runlake_query.parameters import Parameters, one_of
 from runlake_query.positions import format_positions
 from runlake_query.problems import InvalidParameter
+from runlake_query.quantiles import quantiles
 from runlake_query.reader import Snapshot
 
 MEASURES: dict[str, str] = load_queries("runlake_query", "measures.sql")
@@ -108,21 +110,28 @@ def rollup(snapshot: Snapshot, parameters: Parameters) -> bytes:
     """The body of `GET /api/v1/rollups`."""
     asked = plan(parameters)
     base, values = _base(snapshot, asked)
-    total_query = _SQL["total"].format(measures=_select(asked.measures), base=base)
-    (totals,) = snapshot.one(_SQL["totals"].format(row=_row(asked.measures), query=total_query), values)
     if asked.filled and asked.dimensions:
         _check_groups(snapshot, asked, base, values)
-    query, values = _grouped(asked, base, values)
-    row = _row((*asked.keys, *asked.measures))
-    rows: list[tuple[str, ...]] = [(totals,)]
-    if asked.keys:
-        rows = snapshot.rows(
-            _SQL["rows"].format(row=row, query=query, order=_order(asked)), {**values, "limit": asked.limit + 1}
-        )
+    of_runs, narrow = _quantiles(snapshot, asked)
+    values |= of_runs
+    of_all = measured(MEASURES, asked.measures).of_all
+    query = _SQL["rows_and_totals" if asked.keys else "totals"].format(
+        groups=_groups(asked, base, narrow),
+        totals=_SQL["of_groups"].format(keys="", measures=of_all),
+        totals_row=_row(asked.measures),
+        rows=_rows(asked),
+        row=_row((*asked.keys, *asked.measures)),
+        order=_order(asked),
+    )
+    totals, *rows = (
+        row for _, row in snapshot.rows(query, values | ({"limit": asked.limit + 1} if asked.keys else {}))
+    )
+    if not asked.keys:
+        rows = [totals]
     truncated = len(rows) > asked.limit
     return (
         f'{{"group_by":{encode(asked.dimensions).decode()},"bucket":{quoted(asked.bucket)},'
-        f'"rows":{array(row[0] for row in rows[: asked.limit])},"totals":{totals},'
+        f'"rows":{array(rows[: asked.limit])},"totals":{totals},'
         f'"truncated":{"true" if truncated else "false"},"position":{quoted(format_positions(snapshot.positions))}}}'
     ).encode()
 
@@ -133,7 +142,9 @@ def rows_query(snapshot: Snapshot, parameters: Parameters) -> tuple[str, dict[st
     base, values = _base(snapshot, asked)
     if asked.filled and asked.dimensions:
         _check_groups(snapshot, asked, base, values)
-    return *_grouped(asked, base, values), _order(asked)
+    if not asked.keys:
+        values |= _quantiles(snapshot, asked)[0]
+    return _SQL["rows_of_groups"].format(groups=_groups(asked, base), rows=_rows(asked)), values, _order(asked)
 
 
 def _order(asked: Plan) -> str:
@@ -174,7 +185,6 @@ def _check_groups(snapshot: Snapshot, asked: Plan, base: str, values: dict[str, 
 def _base(snapshot: Snapshot, asked: Plan) -> tuple[str, dict[str, Any]]:
     """The query of the runs that match, and its values."""
     loose = "events" in asked.measures and snapshot.one(_SQL["has_loose_events"])[0]
-    runs = _SQL["runs_with_loose_events" if loose else "runs"]
     values = dict(asked.condition.values)
     bucket = "NULL"
     if asked.bucket:
@@ -184,47 +194,64 @@ def _base(snapshot: Snapshot, asked: Plan) -> tuple[str, dict[str, Any]]:
     if "stale" in asked.measures:
         stale = f", {is_stale()} AS stale"
         values[STALE_AT] = asked.stale_at
+    runs = _SQL["runs_with_loose_events" if loose else "runs"]
     return _SQL["base"].format(bucket=bucket, stale=stale, runs=runs, where=asked.condition.sql), values
 
 
-def _grouped(asked: Plan, base: str, values: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The query of the groups, with empty buckets when the range is known."""
+def _quantiles(snapshot: Snapshot, asked: Plan) -> tuple[dict[str, float | None], frozenset[str]]:
+    """The quantiles of all runs that match, as the values that the totals bind; and the columns with small values."""
+    found: dict[str, float | None] = {}
+    narrow: set[str] = set()
+    bound = measured(MEASURES, asked.measures).bound
+    plain = {"bucket": "NULL", "stale": "", "where": asked.condition.sql}
+    rows, sample = (_SQL["base"].format(runs=_SQL[runs], **plain) for runs in ("runs", "sample"))
+    for column in dict.fromkeys(one.column for one in bound):
+        wanted = [one for one in bound if one.column == column]
+        shares = [one.share for one in wanted]
+        of_all = quantiles(snapshot, rows, sample, asked.condition.values, column, shares)
+        found |= {one.bound: value for one, value in zip(wanted, of_all.values, strict=True)}
+        if of_all.narrow:
+            narrow.add(column)
+    return found, frozenset(narrow)
+
+
+def _groups(asked: Plan, base: str, narrow: frozenset[str] = frozenset()) -> str:
+    """The query of what is known of each group."""
+    of = measured(MEASURES, asked.measures, narrow)
     if not asked.keys:
-        return _SQL["total"].format(measures=_select(asked.measures), base=base), values
-    keys = ", ".join(asked.keys)
+        return _SQL["groups"].format(keys="", parts=of.parts, base=base, group_by="")
+    numbers = ", ".join(str(number + 1) for number in range(len(asked.keys)))
+    keys = f"{', '.join(asked.keys)}, "
+    return _SQL["groups"].format(keys=keys, parts=of.parts + of.quantiles, base=base, group_by=f"GROUP BY {numbers}")
 
-    def grouped(source: str) -> str:
-        numbers = ", ".join(str(number + 1) for number in range(len(asked.keys)))
-        measures = _select(asked.measures)
-        return _SQL["grouped"].format(keys=f"{keys}, ", measures=measures, base=source, key_numbers=numbers)
 
+def _rows(asked: Plan) -> str:
+    """The query of the rows from the groups, with empty buckets when the range is known."""
+    of = measured(MEASURES, asked.measures)
+    if not asked.keys:
+        return _SQL["of_groups"].format(keys="", measures=of.of_all)
+    grouped = _SQL["of_groups"].format(keys=f"{', '.join(asked.keys)}, ", measures=of.of_group)
     if not asked.filled or asked.bucket is None:
-        return grouped(base), values
+        return grouped
     step = BUCKETS[asked.bucket][0]
     if asked.bucket in _SHORT:
         buckets = _SQL["short_buckets"].format(bucket_of_moment=_bucket_of("moment", asked.bucket), step=step)
     else:
         buckets = _SQL["long_buckets"].format(step=step)
-    groups = _SQL["groups"].format(dimensions=", ".join(asked.dimensions)) if asked.dimensions else ""
-    query = _SQL["filled"].format(
-        base=base,
-        grouped=grouped("FROM base"),
-        measures=_select(asked.measures),
+    cross = _SQL["cross_groups"].format(dimensions=", ".join(asked.dimensions)) if asked.dimensions else ""
+    return _SQL["filled"].format(
+        grouped=grouped,
+        nothing=of.of_nothing,
         buckets=buckets,
-        cross_groups=groups,
+        cross_groups=cross,
         frame_keys=", ".join(f"frame.{name}" for name in asked.keys),
         filled_measures=", ".join(f"coalesce(grouped.{name}, nothing.{name}) AS {name}" for name in asked.measures),
         same_keys=" AND ".join(f"frame.{name} IS NOT DISTINCT FROM grouped.{name}" for name in asked.keys),
     )
-    return query, values
 
 
 def _bucket_of(time: str, bucket: str) -> str:
     return _SQL["short_bucket" if bucket in _SHORT else "long_bucket"].format(time=time)
-
-
-def _select(measures: tuple[str, ...]) -> str:
-    return ", ".join(f"{MEASURES[name]} AS {name}" for name in measures)
 
 
 def _row(columns: tuple[str, ...]) -> str:

@@ -3,6 +3,12 @@
 -- name: runs
 SELECT * FROM shown
 
+-- name: sample
+-- Some of the runs, block by block: what `shown` is, with fewer rows.
+SELECT * EXCLUDE (duration_ms, shown_duration_ms), shown_duration_ms AS duration_ms
+FROM runs TABLESAMPLE system(4%)
+WHERE created_at IS NOT NULL
+
 -- name: has_loose_events
 -- Without any, the join for them would be in vain, and it costs more than all else.
 SELECT EXISTS (FROM loose_events)
@@ -49,33 +55,39 @@ FROM (
     )) AS local_start
 )
 
--- name: grouped
-SELECT {keys}{measures} FROM ({base}) GROUP BY {key_numbers}
+-- name: groups
+-- What is known of each group, of all runs when there are no keys: one pass over the runs.
+SELECT {keys}{parts} FROM ({base}) {group_by}
 
--- name: total
-SELECT {measures} FROM ({base})
+-- name: rows_of_groups
+WITH groups AS MATERIALIZED ({groups}) {rows}
+
+-- name: of_groups
+SELECT {keys}{measures} FROM groups
 
 -- name: filled
 -- Every group with every bucket of the range; where there are no runs, measures are those of no rows.
-WITH
-base AS MATERIALIZED ({base}),
-grouped AS ({grouped}),
-nothing AS (SELECT {measures} FROM base WHERE false),
-buckets AS (SELECT * FROM ({buckets}) UNION SELECT bucket FROM base),
-frame AS (SELECT * FROM buckets {cross_groups})
 SELECT {frame_keys}, {filled_measures}
-FROM frame
-CROSS JOIN nothing
-LEFT JOIN grouped ON {same_keys}
+FROM (
+    SELECT * FROM (SELECT * FROM ({buckets}) UNION SELECT bucket FROM groups) {cross_groups}
+) AS frame
+CROSS JOIN (SELECT {nothing} FROM groups WHERE false) AS nothing
+LEFT JOIN ({grouped}) AS grouped ON {same_keys}
 
--- name: groups
- CROSS JOIN (SELECT DISTINCT {dimensions} FROM base)
+-- name: cross_groups
+ CROSS JOIN (SELECT DISTINCT {dimensions} FROM groups)
 
 -- name: count_groups
 SELECT count(*) FROM (SELECT DISTINCT {dimensions} FROM ({base}))
 
 -- name: totals
-SELECT {row} FROM ({query})
+WITH groups AS MATERIALIZED ({groups}) SELECT 0 AS place, {row} AS row FROM ({totals})
 
--- name: rows
-SELECT {row} FROM ({query}) ORDER BY {order} LIMIT $limit
+-- name: rows_and_totals
+-- The totals first, then the rows in their order.
+WITH groups AS MATERIALIZED ({groups})
+SELECT 0 AS place, {totals_row} AS row FROM ({totals})
+UNION ALL
+SELECT row_number() OVER (ORDER BY {order}) AS place, {row} AS row
+FROM (SELECT * FROM ({rows}) ORDER BY {order} LIMIT $limit)
+ORDER BY place

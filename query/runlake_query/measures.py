@@ -1,0 +1,95 @@
+"""Measures in two steps: aggregates of each group, and from these what is shown of a group, of all, and of nothing.
+
+So the runs are gone through once for the rows and the totals: a sum is the sum of sums. Quantiles alone are not made
+of the groups' own; those of all runs come as bound values, from `quantiles.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
+
+_AGGREGATE = re.compile(r"\{([^{}]+)\}")
+_QUANTILE = re.compile(r"quantile_cont\((\w+), ([\d.]+)\)")
+_COMBINED = {
+    "count": "coalesce(sum({column}), 0)::BIGINT",
+    "sum": "sum({column})",
+    "min": "min({column})",
+    "max": "max({column})",
+}
+
+
+class Quantile(NamedTuple):
+    """A share of the runs in the order of a column."""
+
+    column: str
+    share: float
+
+    @property
+    def bound(self) -> str:
+        """The name of the bound value of it over all runs."""
+        return f"{self.column}_{round(self.share * 10_000)}"
+
+
+class Measured(NamedTuple):
+    """Some measures as lists of SQL columns."""
+
+    parts: str
+    """Over runs: the aggregates that all else is made of. Quantiles are not among them."""
+    quantiles: str
+    """Over runs: the quantiles of a group; empty without any, else with a comma before."""
+    of_group: str
+    """Over a row of parts and quantiles."""
+    of_all: str
+    """Over all rows of parts, with quantiles bound."""
+    of_nothing: str
+    """Over no row of parts."""
+    bound: tuple[Quantile, ...]
+    """The quantiles over all runs that `of_all` binds."""
+
+
+def measured(measures: Mapping[str, str], names: Sequence[str], narrow: Collection[str] = ()) -> Measured:
+    """The SQL of the measures with these names; the values of `narrow` columns are known to fit into 32 bits.
+
+    Raises ValueError for an aggregate that cannot be combined.
+    """
+    parts = {"count(*)": "part_0"}
+    quantiles: dict[str, list[Quantile]] = {}
+    for name in names:
+        for aggregate in _AGGREGATE.findall(measures[name]):
+            if found := _QUANTILE.fullmatch(aggregate):
+                asked = quantiles.setdefault(found[1], [])
+                asked += [one for one in (Quantile(found[1], float(found[2])),) if one not in asked]
+            else:
+                parts.setdefault(aggregate, f"part_{len(parts)}")
+
+    def columns(quantile: Callable[[Quantile], str], part: Callable[[str], str]) -> str:
+        def aggregate(match: re.Match[str]) -> str:
+            if found := _QUANTILE.fullmatch(match[1]):
+                return quantile(Quantile(found[1], float(found[2])))
+            return part(match[1])
+
+        return ", ".join(f"{_AGGREGATE.sub(aggregate, measures[name])} AS {name}" for name in names)
+
+    def of_group(one: Quantile) -> str:
+        return f"quantiles_{one.column}[{quantiles[one.column].index(one) + 1}]"
+
+    def combined(aggregate: str) -> str:
+        how = aggregate.partition("(")[0]
+        if how not in _COMBINED:
+            raise ValueError(f"{aggregate!r} is none of {', '.join(_COMBINED)}, quantile_cont(column, share)")
+        return _COMBINED[how].format(column=parts[aggregate])
+
+    return Measured(
+        parts=", ".join(f"{aggregate} AS {column}" for aggregate, column in parts.items()),
+        quantiles="".join(
+            f", quantile_cont({column}{'::INTEGER' if column in narrow else ''},"
+            f" [{', '.join(str(one.share) for one in asked)}]) AS quantiles_{column}"
+            for column, asked in quantiles.items()
+        ),
+        of_group=columns(of_group, parts.__getitem__),
+        of_all=columns(lambda one: f"${one.bound}::DOUBLE", combined),
+        of_nothing=columns(lambda _: "NULL::DOUBLE", combined),
+        bound=tuple(one for asked in quantiles.values() for one in asked),
+    )
