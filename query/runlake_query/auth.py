@@ -51,6 +51,11 @@ class Auth:
         self._sessions = Sessions(token, now)
 
     @property
+    def guards(self) -> bool:
+        """Whether anything needs a token."""
+        return bool(self._token)
+
+    @property
     def guards_reads(self) -> bool:
         """Whether reading needs a token."""
         return bool(self._token) and self._guards["reads"]

@@ -19,6 +19,11 @@ class Cors:
         self._local = origins == "local"
         self._origins = frozenset(part.strip() for part in origins.split(",") if part.strip())
 
+    @property
+    def any(self) -> bool:
+        """Whether pages of any other origin may read answers."""
+        return bool(self._origins)
+
     def headers(self, origin: str | None) -> dict[str, str]:
         """What an answer to a page of this origin carries."""
         if not self._origins:

@@ -59,7 +59,10 @@ class Edge:
                 if preflight is not None:
                     return web.Response(status=204, headers=preflight)
             self._hosts.check(request.headers.get("Host"))
-            self._auth.check(request.method, request.path, request.headers.get("Authorization"), _session(request))
+            if self._auth.guards:
+                authorization = request.headers.get("Authorization")
+                session = _session(request) if authorization is None else None
+                self._auth.check(request.method, request.path, authorization, session)
             return await handler(request)
         except Problem as problem:
             return self._problem(problem)

@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from random import Random
 from time import monotonic
-from typing import Any
 from uuid import UUID
 
 import zmq
@@ -73,11 +72,40 @@ class Delivered(Struct, frozen=True):
     field: str | None = None
 
 
+class _Parcel:
+    """The messages of one `deliver`, and who waits until the last of them is settled."""
+
+    def __init__(self, size: int) -> None:
+        self.outcomes: list[Delivered | None] = [None] * size
+        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.timer: asyncio.TimerHandle | None = None
+        self._left = size
+        self._error: Exception | None = None
+
+    def settle(self, index: int, outcome: Delivered | None, error: Exception | None = None) -> None:
+        """What became of one message; an error is told when the last one is settled."""
+        self.outcomes[index] = outcome
+        self._error = self._error or error
+        self._left -= 1
+        if not self._left:
+            self.end(self._error)
+
+    def end(self, error: Exception | None) -> None:
+        """Wake who waits, unless nobody does any more."""
+        if self.future.done():
+            return
+        if error is None:
+            self.future.set_result(None)
+        else:
+            self.future.set_exception(error)
+
+
 class _Waiting(Struct):
-    """One message and who waits for it."""
+    """One message and whose it is."""
 
     encoded: bytes
-    future: asyncio.Future[Delivered]
+    parcel: _Parcel
+    index: int
     searched: Positions | None
 
 
@@ -137,8 +165,7 @@ class Gateway:
             self._ticking = None
         self._drop_link()
         for waiting in (*self._queue, *(one for batch in self._sealed.values() for one in batch)):
-            if not waiting.future.done():
-                waiting.future.set_exception(OutcomeUnknown())
+            waiting.parcel.end(OutcomeUnknown())
         self._queue.clear()
         if self._context is not None:
             self._context.destroy(linger=0)
@@ -152,22 +179,19 @@ class Gateway:
         """
         if len(self._queue) + len(messages) > _MAX_QUEUED:
             raise IngestUnreachable("too much waits for it")
-        loop = asyncio.get_running_loop()
-        waiting = [_Waiting(message, loop.create_future(), searched) for message in messages]
-        self._queue.extend(waiting)
+        if not messages:
+            return []
+        parcel = _Parcel(len(messages))
+        self._queue.extend(_Waiting(message, parcel, index, searched) for index, message in enumerate(messages))
         self._turn_soon()
-        futures = [one.future for one in waiting]
+        parcel.timer = asyncio.get_running_loop().call_later(self._connect_s, self._not_yet, parcel)
         try:
-            if not await _all_done(futures, self._connect_s) and not self.connected:
-                self._give_up_unsent(waiting)
-            if not await _all_done(futures, self._timeout_s - self._connect_s):
-                self._give_up_unsent(waiting)
-                raise OutcomeUnknown
-            return [future.result() for future in futures]
-        finally:
-            for future in futures:  # who wrote may be gone: what becomes of these, nobody asks
-                if not future.cancel() and not future.cancelled():
-                    future.exception()
+            await parcel.future
+            return [outcome for outcome in parcel.outcomes if outcome is not None]
+        finally:  # who wrote may be gone: what becomes of these, nobody asks
+            parcel.timer.cancel()
+            if parcel.future.done() and not parcel.future.cancelled():
+                parcel.future.exception()
 
     async def position(self, timeout_s: float) -> wire.Position | None:
         """How far the worker is, asked now; None when it does not answer in time, and at once when it is away."""
@@ -177,7 +201,11 @@ class Gateway:
         future: asyncio.Future[wire.Position | None] = asyncio.get_running_loop().create_future()
         self._asked.append(future)
         self._turn_soon()
-        return future.result() if await _all_done([future], timeout_s) else None
+        timer = asyncio.get_running_loop().call_later(timeout_s, _settle, future, None)
+        try:
+            return await future
+        finally:
+            timer.cancel()
 
     # The loop
 
@@ -292,16 +320,26 @@ class Gateway:
             assert sealed is not None
             self._sealed[sealed.number] = batch
 
-    def _give_up_unsent(self, waiting: list[_Waiting]) -> None:
-        """Take back what was not sent yet. Raises IngestUnreachable when that is all of it, else OutcomeUnknown."""
-        ids = {id(one) for one in waiting}
+    def _not_yet(self, parcel: _Parcel) -> None:
+        """It has waited for as long as a connection may take."""
+        if not self.connected:
+            self._give_up_unsent(parcel)
+        rest = max(0.0, self._timeout_s - self._connect_s)
+        parcel.timer = asyncio.get_running_loop().call_later(rest, self._too_late, parcel)
+
+    def _too_late(self, parcel: _Parcel) -> None:
+        self._give_up_unsent(parcel)
+        parcel.end(OutcomeUnknown())
+
+    def _give_up_unsent(self, parcel: _Parcel) -> None:
+        """Take back what was not sent yet: IngestUnreachable when that is all of it, OutcomeUnknown when it is some."""
         before = len(self._queue)
-        self._queue = deque(one for one in self._queue if id(one) not in ids)
+        self._queue = deque(one for one in self._queue if one.parcel is not parcel)
         unsent = before - len(self._queue)
-        if unsent == len(waiting):
-            raise IngestUnreachable(self._reason)
-        if unsent:
-            raise OutcomeUnknown
+        if unsent == len(parcel.outcomes):
+            parcel.end(IngestUnreachable(self._reason))
+        elif unsent:
+            parcel.end(OutcomeUnknown())
 
     # In
 
@@ -345,16 +383,15 @@ class Gateway:
             else:
                 outcome = Delivered(ack.worker, seq, ack.received_at)
                 seq += 1
-            _settle(waiting.future, outcome)
+            waiting.parcel.settle(waiting.index, outcome)
 
     def _settle_all(self, number: int, error: Exception) -> None:
         self._outbox.settle(number)
         for waiting in self._sealed.pop(number, ()):
-            if not waiting.future.done():
-                waiting.future.set_exception(error)
+            waiting.parcel.settle(waiting.index, None, error)
 
 
-def _settle(future: asyncio.Future[Any], result: object) -> None:
+def _settle(future: asyncio.Future[wire.Position | None], result: wire.Position | None) -> None:
     if not future.done():
         future.set_result(result)
 
@@ -368,33 +405,3 @@ def _least_searched(batch: Sequence[_Waiting]) -> dict[str, int] | None:
             continue
         found = searched if found is None else {key: min(seq, searched.get(key, 0)) for key, seq in found.items()}
     return None if found is None else {str(worker): seq for worker, seq in found.items()}
-
-
-async def _all_done(futures: Sequence[asyncio.Future[Any]], timeout_s: float) -> bool:
-    """Wait until all are done; False when they are not in time. They are left as they are."""
-    left = sum(not future.done() for future in futures)
-    if not left:
-        return True
-    loop = asyncio.get_running_loop()
-    waiter = loop.create_future()
-
-    def one_done(_: object) -> None:
-        nonlocal left
-        left -= 1
-        if not left and not waiter.done():
-            waiter.set_result(True)
-
-    def over() -> None:
-        if not waiter.done():
-            waiter.set_result(False)
-
-    open_ones = [future for future in futures if not future.done()]
-    for future in open_ones:
-        future.add_done_callback(one_done)
-    timer = loop.call_later(timeout_s, over)
-    try:
-        return bool(await waiter)
-    finally:
-        timer.cancel()
-        for future in open_ones:
-            future.remove_done_callback(one_done)

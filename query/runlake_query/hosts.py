@@ -12,6 +12,9 @@ from collections.abc import Iterable
 
 from runlake_query.problems import Problem
 
+_MAX_PASSED = 64
+_MAX_PASSED_CHARS = 300
+
 
 class Misdirected(Problem):
     """421: asked under a name that is not ours."""
@@ -29,15 +32,18 @@ class Hosts:
         self._listed = frozenset(name.strip().lower().rstrip(".") for name in listed if name.strip())
         self._names = self._listed | {name.lower() for name in names} | {"localhost"}
         self._any = guarded and not self._listed
+        self._passed: set[str] = set()
+        """Headers that were looked at and are ours; a few, for every client sends one of a few."""
 
     def check(self, header: str | None) -> None:
         """Return when a request with this Host header may go on. Raises Misdirected. HTTP/1.0 may leave it out."""
-        if self._any or not header:
+        if self._any or not header or header in self._passed:
             return
         name = _name_of(header)
-        if name in self._names or name.endswith(".localhost") or _is_address(name):
-            return
-        raise Misdirected(name)
+        if not (name in self._names or name.endswith(".localhost") or _is_address(name)):
+            raise Misdirected(name)
+        if len(self._passed) < _MAX_PASSED and len(header) <= _MAX_PASSED_CHARS:
+            self._passed.add(header)
 
 
 def _name_of(header: str) -> str:

@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
+from types import TracebackType
 from uuid import UUID
 
-
-class _Entry:
-    def __init__(self) -> None:
-        self.lock = asyncio.Lock()
-        self.users = 0
+_Waiting = deque[asyncio.Future[None]]
 
 
 class KeyedLocks:
-    """On the event loop. A key takes memory only while somebody holds it or waits for it."""
+    """On the event loop. A key takes memory only while somebody holds it or waits for it. First come, first served."""
 
     def __init__(self) -> None:
-        self._entries: dict[UUID, _Entry] = {}
+        self._held: dict[UUID, _Waiting] = {}
 
-    @asynccontextmanager
-    async def hold(self, key: UUID) -> AsyncIterator[None]:
-        """Hold the lock of this key for as long as the block runs."""
-        entry = self._entries.setdefault(key, _Entry())
-        entry.users += 1
-        try:
-            async with entry.lock:
-                yield
-        finally:
-            entry.users -= 1
-            if not entry.users:
-                del self._entries[key]
+    def hold(self, key: UUID) -> Hold:
+        """`async with` it: hold the lock of this key for as long as the block runs."""
+        return Hold(self._held, key)
 
     @asynccontextmanager
     async def hold_all(self, keys: Iterable[UUID]) -> AsyncIterator[None]:
@@ -40,3 +29,39 @@ class KeyedLocks:
             for key in sorted(set(keys)):
                 await stack.enter_async_context(self.hold(key))
             yield
+
+
+class Hold:
+    """The lock of one key, once. Free, it costs a look into a dictionary: nearly all ids are spoken of once."""
+
+    def __init__(self, held: dict[UUID, _Waiting], key: UUID) -> None:
+        self._held = held
+        self._key = key
+
+    async def __aenter__(self) -> None:
+        waiting = self._held.get(self._key)
+        if waiting is None:
+            self._held[self._key] = deque()
+            return
+        turn = asyncio.get_running_loop().create_future()
+        waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # it had become ours
+                self._pass_on()
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        waiting = self._held[self._key]
+        while waiting:
+            turn = waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        del self._held[self._key]

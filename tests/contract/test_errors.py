@@ -1,17 +1,23 @@
-"""The error contract: every way in which a request is refused, in one table."""
+"""The error contract: every way in which a request is refused, in one table.
+
+What a table of requests to one process cannot show is elsewhere: 429 and the 503 of writes below, 401 and 403 in
+tests/query/test_auth.py, 421 in test_hosts.py, 500 in test_problems.py.
+"""
 
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
 
 from support.api import Api, Reply
 from support.contract import new_run, problem
-from support.processes import Site
+from support.processes import Site, wait_until
 
 JSON = {"Content-Type": "application/json"}
 PLAIN = {"Content-Type": "text/plain"}
@@ -187,6 +193,41 @@ def test_a_refusal_has_one_shape_the_right_status_and_words_that_name_the_fault(
 def test_refused_requests_are_not_quarantined(api: Api) -> None:
     problem(api.post("/api/v1/runs", new_run(run_id="")), 400)
     assert api.ok("/api/v1/quarantine")["total"] == 0
+
+
+def test_too_many_requests_at_once_are_429_and_say_when_to_try_again(service: str) -> None:
+    refused: list[bytes] = []
+
+    def some_are_refused() -> bool:
+        answers = at_once(service, "/api/v1/runs?limit=1", 500)
+        assert {answer[9:12] for answer in answers} <= {b"200", b"429"}
+        refused.extend(answer for answer in answers if answer[9:12] == b"429")
+        return bool(refused)
+
+    wait_until(some_are_refused, "more requests than may wait")
+    for answer in refused:
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert b"\r\nRetry-After: 1\r\n" in head
+        assert b"\r\nContent-Type: application/problem+json" in head
+        said = json.loads(body)
+        assert (said["type"], said["title"], said["status"]) == ("about:blank", "Too Many Requests", 429)
+        assert said["detail"].startswith("Too many requests are waiting")
+
+
+def at_once(url: str, path: str, connections: int) -> list[bytes]:
+    """The answers to one GET on each of so many connections, all of them sent before any is read."""
+    address = urlsplit(url)
+    request = f"GET {path} HTTP/1.1\r\nHost: {address.netloc}\r\nConnection: close\r\n\r\n".encode()
+    clients = [
+        socket.create_connection((str(address.hostname), int(address.port or 0)), 60) for _ in range(connections)
+    ]
+    for client in clients:
+        client.sendall(request)
+    answers = []
+    for client in clients:
+        with client, client.makefile("rb") as reader:
+            answers.append(reader.read())
+    return answers
 
 
 def test_while_ingest_is_away_writes_are_503_and_reads_go_on(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ BAD_PARAMETERS: list[tuple[str, str, str]] = [
     ("/api/v1/rollups", "tz=localtime", "tz: 'localtime' is no IANA time zone"),
     ("/api/v1/rollups", "measures=p96_duration_ms", "measures: 'p96_duration_ms' is not known; did you mean"),
     ("/api/v1/rollups", "order_by=-host", "order_by: 'host' is not known"),
-    ("/api/v1/rollups", "limit=10001", "limit: must be a whole number from 1 to 10,000"),
+    ("/api/v1/rollups", "limit=1001", "limit: must be a whole number from 1 to 1,000"),
     ("/api/v1/rollups", "bucket=minute&start_time_from=2020-01-01T00:00:00Z&start_time_to=2026-01-01T00:00:00Z",
      "bucket: 'minute' makes more than 10,000 buckets"),
     ("/api/v1/rollups", "bucket=day&start_time_from=2026-01-02T00:00:00Z&start_time_to=2026-01-01T00:00:00Z",

@@ -74,7 +74,7 @@ def test_what_was_not_acknowledged_is_sent_again_in_order(tmp_path: Path) -> Non
         return [ledger.accept(received)]
 
     with Router(ipc(tmp_path), deaf_for_a_while) as router:
-        result = replay(router.endpoint, messages, 30, lambda _: None, silence_ms=100)
+        result = replay(router.endpoint, messages, 30, lambda _: None, silence_ms=1_000)
     assert [wire.encode_message(message) for message in ledger.messages] == messages
     assert result.accepted == len(messages)
 

@@ -18,8 +18,8 @@ from support.waiting import eventually
 
 _TEXT = (Path(__file__).parents[2] / "docs" / "sdk.md").read_text("utf-8")
 _EXAMPLES = re.findall(r"^```python\n(.*?)^```$", _TEXT, re.MULTILINE | re.DOTALL)
-
-
+_RUNS = 15
+"""How many runs the examples are."""
 _RUN_ALL = """
 import sys
 for number, code in enumerate(sys.stdin.read().split("\\0"), 1):
@@ -44,6 +44,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
         query, url = site.query()
         with query:
             api = Api(url)
+            eventually(lambda: api.ok("/api/v1/runs")["total"] == _RUNS)
             eventually(lambda: api.ok("/api/v1/runs", status="running")["total"] == 0)
             yield api
             api.close()
@@ -62,7 +63,7 @@ def test_every_run_of_the_examples_ended_well(api: Api) -> None:
     assert len(_EXAMPLES) >= 8
     runs = api.ok("/api/v1/runs", limit=1000)["runs"]
     assert {run["status"] for run in runs} == {"success"}
-    assert len(runs) == 15
+    assert len(runs) == _RUNS
 
 
 def test_decorated_functions_are_runs_with_their_events(api: Api) -> None:
