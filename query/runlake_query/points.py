@@ -98,6 +98,10 @@ class Points:
             return False
         return await self._ids.get(event_id)
 
+    def recent_bodies(self, event_ids: Sequence[UUID], positions: Positions) -> dict[UUID, bytes]:
+        """Those of these runs that are in memory, as they are at exactly these positions. Any thread."""
+        return self._recent.bodies(event_ids, positions) if self._recent is not None else {}
+
     def close(self) -> None:
         """Wait for the reads at work, and end the threads."""
         self._executor.shutdown()

@@ -13,6 +13,7 @@ import duckdb
 
 from runlake_query.copies import Copies, Copy
 from runlake_query.model import ReadModel, read_lake_positions, read_positions
+from runlake_query.plans import Plans
 from runlake_query.positions import Positions
 from runlake_query.problems import Problem, TooBusy, TooSlow
 
@@ -23,10 +24,13 @@ _INTERRUPT_EVERY_S = 0.05
 class Snapshot:
     """The read model as one transaction sees it: rows and positions agree."""
 
-    def __init__(self, cursor: duckdb.DuckDBPyConnection, positions: Positions, copy: Copy | None) -> None:
+    def __init__(
+        self, cursor: duckdb.DuckDBPyConnection, positions: Positions, copy: Copy | None, plans: Plans | None = None
+    ) -> None:
         self._cursor = cursor
         self.positions = positions
         self._copy = copy
+        self._plans = plans
 
     @property
     def lake(self) -> str:
@@ -37,19 +41,30 @@ class Snapshot:
 
     def rows(self, query: str, values: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """All rows of a query."""
-        return self._cursor.execute(query, values or None).fetchall()
+        return self._execute(query, values).fetchall()
+
+    def of_lists(self, query: str, *lists: list[str] | list[int]) -> list[tuple[Any, ...]]:
+        """All rows of a query that takes lists of texts or numbers as `$1::VARCHAR[]`, `$2::BIGINT[]` …"""
+        if self._plans is not None:
+            return self._plans.call(query, *lists)
+        return self._cursor.execute(query, list(lists)).fetchall()
 
     def one(self, query: str, values: dict[str, Any] | None = None) -> tuple[Any, ...]:
         """The first row of a query that has one. Raises LookupError."""
-        row = self._cursor.execute(query, values or None).fetchone()
+        row = self._execute(query, values).fetchone()
         if row is None:
             raise LookupError("the query has no row")
         return row
 
     def columns(self, query: str, values: dict[str, Any] | None = None) -> tuple[list[str], list[tuple[Any, ...]]]:
         """The names of a query's columns, and its rows."""
-        found = self._cursor.execute(query, values or None)
+        found = self._execute(query, values)
         return [column[0] for column in found.description or []], found.fetchall()
+
+    def _execute(self, query: str, values: dict[str, Any] | None) -> duckdb.DuckDBPyConnection:
+        if self._plans is not None:
+            return self._plans.execute(query, values)
+        return self._cursor.execute(query, values or None)
 
 
 class Answer(NamedTuple):
@@ -102,14 +117,16 @@ class Reader:
         self._running -= 1
 
     def _read(self, task: _Task, work: Callable[[Snapshot], T], with_lake: bool) -> T:
-        cursor = self._cursor()
+        cursor, plans = self._cursor()
         with task.at_work(cursor):
-            return self._snapshot(cursor, work, with_lake)
+            return self._snapshot(cursor, plans, work, with_lake)
 
-    def _snapshot(self, cursor: duckdb.DuckDBPyConnection, work: Callable[[Snapshot], T], with_lake: bool) -> T:
+    def _snapshot(
+        self, cursor: duckdb.DuckDBPyConnection, plans: Plans, work: Callable[[Snapshot], T], with_lake: bool
+    ) -> T:
         if not with_lake:
             with _transaction(cursor) as positions:
-                return _told(work, Snapshot(cursor, positions, None))
+                return _told(work, Snapshot(cursor, positions, None, plans))
         while True:
             with self._copies.borrow() as copy, _transaction(cursor) as positions:
                 # A copy is published before its rows are applied; one borrowed just before that may be behind.
@@ -117,11 +134,13 @@ class Reader:
                 if all(copy.positions.get(worker, 0) >= seq for worker, seq in confirmed.items()):
                     return _told(work, Snapshot(cursor, positions, copy))
 
-    def _cursor(self) -> duckdb.DuckDBPyConnection:
-        cursor: duckdb.DuckDBPyConnection | None = getattr(self._local, "cursor", None)
-        if cursor is None:
-            cursor = self._local.cursor = self._model.cursor()
-        return cursor
+    def _cursor(self) -> tuple[duckdb.DuckDBPyConnection, Plans]:
+        """The thread's cursor. Of the lake nothing is planned ahead: each copy of its catalog has another name."""
+        own: tuple[duckdb.DuckDBPyConnection, Plans] | None = getattr(self._local, "own", None)
+        if own is None:
+            cursor = self._model.cursor()
+            own = self._local.own = cursor, Plans(cursor)
+        return own
 
 
 class _Task:

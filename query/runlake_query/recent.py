@@ -64,6 +64,14 @@ class Recent:
             self.hits += 1
             return run, self._positions
 
+    def bodies(self, event_ids: Iterable[UUID], positions: Positions) -> dict[UUID, bytes]:
+        """Those of these runs that are known here, as they are at exactly these positions; none at others."""
+        with self._lock:
+            if positions != self._positions:
+                return {}
+            runs = ((event_id, self._runs.get(event_id)) for event_id in event_ids)
+            return {event_id: run.body for event_id, run in runs if run is not None}
+
     def confirmed(self, name: str, event_id: UUID, positions: Positions) -> None:
         """SQL has found, reflecting `positions`, that this name means this run. What came since is known here, unless
         something was forgotten since."""

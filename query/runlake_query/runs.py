@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 from uuid import UUID
 
 from msgspec import Struct
@@ -12,7 +13,9 @@ from runlake.fields import DIMENSIONS, RUN_FIELDS, Field
 from runlake.sqlfile import load_queries
 from runlake_query.filters import SINGLE_FILTERS, Where, where
 from runlake_query.jsontext import array, quoted
+from runlake_query.newest import NewestPages, Place
 from runlake_query.parameters import Microseconds, Parameters, encode_cursor
+from runlake_query.positions import Positions
 from runlake_query.problems import InvalidParameter, NotFound
 from runlake_query.reader import Snapshot
 from runlake_query.totals import Totals
@@ -21,8 +24,6 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 LIST_PARAMETERS = ("limit", "offset", "cursor", "after", *SINGLE_FILTERS)
 LIST_REPEATABLE = DIMENSIONS
-_ROWS = 1_100
-"""How many runs between the edges of a page are looked at; more than `late_materialization_max_rows`."""
 
 
 def _shown(field: Field) -> str:
@@ -44,8 +45,17 @@ class _Cursor(Struct, array_like=True, frozen=True):
     event_id: UUID
 
 
-def list_runs(snapshot: Snapshot, parameters: Parameters, totals: Totals | None = None) -> bytes:
-    """The body of `GET /api/v1/runs`. `totals` remembers what was counted already."""
+class ListMemory(NamedTuple):
+    """What is known of lists without looking at all runs again."""
+
+    totals: Totals
+    newest: NewestPages
+    bodies: Callable[[Sequence[UUID], Positions], Mapping[UUID, bytes]]
+    """Those runs that are in memory, as they are at exactly these positions."""
+
+
+def list_runs(snapshot: Snapshot, parameters: Parameters, memory: ListMemory | None = None) -> bytes:
+    """The body of `GET /api/v1/runs`."""
     condition = where(parameters)
     limit, offset = parameters.limit(), parameters.offset()
     cursor = parameters.cursor(_Cursor)
@@ -56,52 +66,66 @@ def list_runs(snapshot: Snapshot, parameters: Parameters, totals: Totals | None 
         (found,) = snapshot.one(_SQL["count"].format(where=condition.sql), condition.values)
         return int(found)
 
-    total = totals.of(condition, snapshot.positions, count) if totals else count()
-    rows = _page(snapshot, condition, limit, offset, cursor) if offset < total else []
-    more = len(rows) > limit
-    rows = rows[:limit]
-    next_cursor = encode_cursor(_Cursor(rows[-1][1], UUID(rows[-1][2]))) if more else None
+    total = memory.totals.of(condition, snapshot.positions, count) if memory else count()
+    if offset >= total:
+        places: list[Place] = []
+    elif cursor is None and not offset and limit < total and memory is not None:
+        places = _first_page(snapshot, condition, limit, total, memory.newest)
+    else:
+        places = _page(snapshot, condition, limit, offset, cursor)
+    more = len(places) > limit
+    places = places[:limit]
+    next_cursor = encode_cursor(_Cursor(*places[-1])) if more else None
+    bodies = _bodies(snapshot, places, memory)
     return (
-        f'{{"runs":{array(row[0] for row in rows)},"total":{total},"limit":{limit},"offset":{offset},'
+        f'{{"runs":{array(bodies)},"total":{total},"limit":{limit},"offset":{offset},'
         f'"next_cursor":{quoted(next_cursor)}}}'
     ).encode()
 
 
+def _first_page(snapshot: Snapshot, condition: Where, limit: int, total: int, newest: NewestPages) -> list[Place]:
+    """The first page and one run more, of a list that has as many: looked for from where it ended last."""
+    end = newest.end(condition, limit, total)
+    if end is not None:
+        places = _page(snapshot, condition, limit, 0, None, end)
+        if len(places) > limit:
+            return places
+    places = _page(snapshot, condition, limit, 0, None)
+    if len(places) > limit:
+        newest.ended(condition, limit, total, places[-1])
+    return places
+
+
 def _page(
-    snapshot: Snapshot, condition: Where, limit: int, offset: int, cursor: _Cursor | None
-) -> list[tuple[Any, ...]]:
-    """The runs of a page, and one more when there is one: those between the starts of its first and its last run."""
-    values = dict(condition.values)
-    before, conditions = "true", [condition.sql]
+    snapshot: Snapshot, condition: Where, limit: int, offset: int, cursor: _Cursor | None, end: Place | None = None
+) -> list[Place]:
+    """The runs of a page, and one more when there is one; of those up to `end` only."""
+    conditions, values = [condition.sql], dict(condition.values)
     if cursor is not None:
-        before = _SQL["before_cursor"]
         conditions.append(_SQL["after_cursor"])
-        values |= {"cursor_time": cursor.start_us}
+        values |= {"cursor_time": cursor.start_us, "cursor_id": str(cursor.event_id)}
+    if end is not None:
+        conditions.append(_SQL["not_after_end"])
+        values |= {"end_time": end.start_us, "end_id": str(end.event_id)}
+    query = _SQL["page"].format(where=" AND ".join(conditions))
+    rows = snapshot.rows(query, {**values, "rows": limit + 1, "skip": offset})
+    return [Place(start_us, UUID(event_id)) for start_us, event_id in rows]
 
-    def edge(place: int) -> str | None:
-        query = _SQL["edge"].format(where=condition.sql, before=before)
-        found = snapshot.rows(query, {**values, "place": place})
-        return str(found[0][0]) if found else None
 
-    bounds: dict[str, Any] = {}
-    skip = 0
-    if offset:
-        bounds["upper"] = edge(offset)
-        (newer,) = snapshot.one(
-            _SQL["count_newer"].format(where=condition.sql), {**condition.values, "upper": bounds["upper"]}
+def _bodies(snapshot: Snapshot, places: list[Place], memory: ListMemory | None) -> list[str]:
+    """The runs at these places as JSON texts."""
+    ids = [place.event_id for place in places]
+    known = memory.bodies(ids, snapshot.positions) if memory else {}
+    found = {event_id: body.decode() for event_id, body in known.items()}
+    missing = [place for place in places if place.event_id not in found]
+    if missing:
+        rows = snapshot.of_lists(
+            _SQL["bodies"].format(run=RUN),
+            [str(place.event_id) for place in missing],
+            [place.start_us for place in missing],
         )
-        skip = offset - newer
-        conditions.append(_SQL["not_after"])
-    lower = edge(offset + limit)
-    if lower is not None:
-        bounds["lower"] = lower
-        conditions.append(_SQL["not_before"])
-    if cursor is not None:
-        bounds["cursor_id"] = str(cursor.event_id)
-    query = _SQL["page"].format(run=RUN, where=" AND ".join(conditions))
-    # The limit cuts runs that start together; below 1,001 DuckDB would join on row numbers.
-    rows = snapshot.rows(query, {**values, **bounds, "rows": max(limit + 1, _ROWS), "skip": skip})
-    return rows[: limit + 1]
+        found |= {UUID(event_id): body for event_id, body in rows}
+    return [found[event_id] for event_id in ids]
 
 
 def find_run(snapshot: Snapshot, run_id: str) -> str:

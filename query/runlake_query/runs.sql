@@ -3,32 +3,30 @@
 -- name: count
 SELECT count(*) FROM shown WHERE {where}
 
--- name: edge
--- The start of the run at place `$place` of the list: a search of one sorted column, which skips what is older. The page
--- itself then reads only the rows between two such edges; joining on row numbers would read whole row groups.
-SELECT start_time::VARCHAR FROM shown WHERE {where} AND {before} ORDER BY start_time DESC LIMIT 1 OFFSET $place
-
--- name: count_newer
-SELECT count(*) FROM shown WHERE {where} AND start_time > $upper::TIMESTAMPTZ
-
 -- name: page
--- One page, newest start first. Columns: the run, and what a cursor is made of.
-SELECT {run}, epoch_us(start_time), event_id::VARCHAR
-FROM (SELECT * FROM shown WHERE {where} ORDER BY start_time DESC, event_id DESC LIMIT $rows OFFSET $skip)
+-- Where the runs of one page are, newest start first: two narrow columns are searched, and the runs themselves are read by
+-- `bodies` for the page alone.
+SELECT epoch_us(start_time), event_id::VARCHAR
+FROM shown
+WHERE {where}
 ORDER BY start_time DESC, event_id DESC
-
--- name: not_before
-start_time >= $lower::TIMESTAMPTZ
-
--- name: not_after
-start_time <= $upper::TIMESTAMPTZ
-
--- name: before_cursor
-start_time < make_timestamptz($cursor_time)
+LIMIT $rows OFFSET $skip
 
 -- name: after_cursor
 start_time <= make_timestamptz($cursor_time)
     AND (start_time < make_timestamptz($cursor_time) OR event_id < $cursor_id::UUID)
+
+-- name: not_after_end
+start_time >= make_timestamptz($end_time)
+    AND (start_time > make_timestamptz($end_time) OR event_id >= $end_id::UUID)
+
+-- name: bodies
+-- The runs of these event_ids and starts. The starts keep it to the parts of the table that hold them.
+SELECT event_id::VARCHAR, {run}
+FROM shown
+WHERE
+    event_id IN (SELECT unnest($1::VARCHAR[])::UUID)
+    AND start_time IN (SELECT make_timestamptz(unnest($2::BIGINT[])))
 
 -- name: find_by_run_id
 -- What a path means by a run: the most recently created one of that run_id, …

@@ -114,6 +114,18 @@ def test_a_run_that_is_being_changed_is_not_answered_from_here(recent: Recent) -
     assert known(recent, "r") == 11
 
 
+def test_bodies_are_of_exactly_the_positions_that_were_asked_for(recent: Recent) -> None:
+    recent.changed([run(11, body=b"11"), run(12, body=b"12")], {WORKER: 5})
+    ids = [UUID(int=number) for number in (12, 11, 13)]
+    assert recent.bodies(ids, {WORKER: 5}) == {UUID(int=12): b"12", UUID(int=11): b"11"}
+    assert recent.bodies(ids, {WORKER: 4}) == recent.bodies(ids, {WORKER: 6}) == recent.bodies(ids, {}) == {}
+    recent.changing([UUID(int=11)])
+    assert recent.bodies(ids, {WORKER: 5}) == {UUID(int=12): b"12"}
+    recent.changed([run(11, body=b"new")], {WORKER: 6})
+    assert recent.bodies(ids, {WORKER: 5}) == {}
+    assert recent.bodies(ids, {WORKER: 6}) == {UUID(int=12): b"12", UUID(int=11): b"new"}
+
+
 async def test_a_recent_run_costs_no_sql_and_is_what_sql_says(lake: LakeWriter, tmp_path: Path) -> None:
     worker = Worker()
     worker.start("before")
