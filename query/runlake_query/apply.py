@@ -86,6 +86,9 @@ class Changes(Protocol):
     def applied(self, cursor: duckdb.DuckDBPyConnection, positions: Positions) -> None:
         """What was being applied is committed; the read model reflects `positions`."""
 
+    def repricing(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        """In a transaction that gives runs other costs, before its commit."""
+
     def restarted(self, cursor: duckdb.DuckDBPyConnection, positions: Positions) -> None:
         """The read model was opened, or built anew; it reflects `positions`."""
 
@@ -97,6 +100,9 @@ class Nobody:
         pass
 
     def applied(self, cursor: duckdb.DuckDBPyConnection, positions: Positions) -> None:
+        pass
+
+    def repricing(self, cursor: duckdb.DuckDBPyConnection) -> None:
         pass
 
     def restarted(self, cursor: duckdb.DuckDBPyConnection, positions: Positions) -> None:
@@ -214,6 +220,8 @@ class Applier:
         if stored:
             self._execute("drop_stored")
         if runs:
+            if (self._execute("unpriced").fetchone() or (0,))[0]:
+                self._execute("price_merged")
             self._execute("insert_merged")
         if counted:
             self._execute("add_event_counts")

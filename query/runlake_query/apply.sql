@@ -138,7 +138,10 @@ FROM ({fold})
 -- name: stored_runs
 -- The runs of the new changes as folded so far, in the form that the fold takes.
 SELECT
-    event_id AS run_event_id, * EXCLUDE (event_id, shown_duration_ms, cost_source, cost_table_version), 0 AS rank
+    event_id AS run_event_id,
+    * EXCLUDE (event_id, shown_duration_ms, cost_usd, cost_source, cost_table_version, priced_by),
+    CASE WHEN cost_source = 'reported' THEN cost_usd END AS cost_usd,
+    0 AS rank
 FROM runs
 WHERE rowid IN (SELECT place FROM touched WHERE changed AND place IS NOT NULL)
 

@@ -12,6 +12,7 @@ from runlake.lake.duck import quote
 from runlake.lake.lines import LINE_COLUMNS
 from runlake.lake.schema import changes_query, fold_query, shown_expressions
 from runlake.sqlfile import load_queries
+from runlake_query.pricing import PRICE_MERGED, UNPRICED
 
 SQL = load_queries("runlake_query", "apply.sql")
 
@@ -67,6 +68,8 @@ LOOSE = ("add_loose_events", "begin_loose_events")
 PREPARED: dict[str, str] = {
     "feed_touch": SQL["feed_touch"].format(rows=_rows(_COUNT_COLUMNS)),
     **{f"feed_{name}": SQL[name].format(rows=_rows(_COUNT_COLUMNS)) for name in LOOSE},
+    "unpriced": UNPRICED,
+    "price_merged": PRICE_MERGED,
     "advance": SQL["advance"].format(
         worker=_text(1), seq=_text(2), lake_seq=_text(3), segment=_text(4), feed_segment=_text(5)
     ),

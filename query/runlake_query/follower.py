@@ -48,6 +48,7 @@ from runlake_query.feedlog import FeedLog
 from runlake_query.folder import Folder
 from runlake_query.model import ReadModel, read_lake_positions, read_positions
 from runlake_query.positions import Positions
+from runlake_query.pricing import STEP_RUNS, Pricing, list_in_lake
 from runlake_query.progress import Progress
 
 _MAX_BACKOFF_S = 5.0
@@ -66,6 +67,7 @@ class _Fetched(NamedTuple):
     copy: Copy
     lake: UUID
     flushed: dict[UUID, tuple[int, int]]
+    prices: str | None
 
 
 class _Fetching(NamedTuple):
@@ -91,6 +93,7 @@ class Follower:
         utcnow: Callable[[], datetime],
         on_damage: Callable[[], None],
         span_messages: int = 1_000_000,
+        reprice_runs: int = STEP_RUNS,
         feed: FeedLink | None = None,
         changes: Changes | None = None,
     ) -> None:
@@ -101,6 +104,7 @@ class Follower:
         self._looking = model.cursor()
         self._changes = changes or Nobody()
         self._applier = Applier(self._cursor, self._changes)
+        self._pricing = Pricing(self._cursor, log, reprice_runs)
         self._feed_log = FeedLog(folder.path / "feed.log")
         self._checkpoints = Checkpoints(self._cursor, self._feed_log.clear)
         self._copies = copies
@@ -166,9 +170,10 @@ class Follower:
         delay = 0.0
         look_at = 0.0
         while not self._stopping.is_set():
-            self._wait(look_at - time.monotonic())
+            self._wait(0.0 if self._pricing.pending and self._progress.state.caught_up else look_at - time.monotonic())
             try:
                 self._apply_feed()
+                self._reprice()
                 if time.monotonic() < look_at and self._fetching is None:
                     continue
                 self._round()
@@ -254,6 +259,14 @@ class Follower:
                 at = at._replace(seq=max(at.seq, span.upto))
             self._count(buffer)
 
+    def _reprice(self) -> None:
+        """Bring some runs to the price list in force, if it is another one than theirs."""
+        if self._pricing.pending and self._progress.state.caught_up:
+            repriced = self._pricing.step(lambda: self._changes.repricing(self._cursor))
+            if repriced:
+                self._progress.count(repriced=repriced)
+                self._checkpoints.applied(repriced)
+
     def _count(self, buffer: FeedBuffer) -> None:
         if buffer.late or buffer.dropped:
             self._progress.count(late=buffer.late, dropped=buffer.dropped)
@@ -336,7 +349,10 @@ class Follower:
         """On the second thread: copy the catalog, attach the copy, and see what it holds."""
         copy = self._copies.make(self._watch)
         try:
-            return _Fetched(copy, self._identify(copy), lake_positions(self._looking, copy.name))
+            lake = self._identify(copy)
+            return _Fetched(
+                copy, lake, lake_positions(self._looking, copy.name), list_in_lake(self._looking, copy.name)
+            )
         except BaseException:
             self._copies.discard(copy)
             raise
@@ -348,13 +364,14 @@ class Follower:
                 self._copies.discard(fetching.future.result().copy)
 
     def _catch_up(self, fetched: _Fetched) -> None:
-        copy, lake, flushed = fetched
+        copy, lake, flushed, prices = fetched
         try:
             self._adopt(lake, {worker: seq for worker, (seq, _) in flushed.items()})
         except BaseException:
             self._copies.discard(copy)
             raise
         self._copies.publish(copy, {worker: seq for worker, (seq, _) in flushed.items()})
+        self._pricing.take(prices, copy.name)
         move_window(self._cursor, self._utcnow() - self._window, copy.name)
         self._progress.applied(read_positions(self._cursor))
         for worker in sorted(flushed):
@@ -384,8 +401,8 @@ class Follower:
         self._empty(lake, "The read model was ahead of the lake." if ahead else "The read model was of another lake.")
 
     def _empty(self, lake: UUID, reason: str) -> None:
-        self._log.warning("read_model_emptied", reason=reason, lake=str(lake), was=str(self._model.lake))
         self._progress.behind(f"{reason} It is being built anew.", restart=True)
+        self._log.warning("read_model_emptied", reason=reason, lake=str(lake), was=str(self._model.lake))
         self._model.empty(self._cursor, lake, self._utcnow() - self._window)
         self._applier.forget()
         self._feed_log.clear()

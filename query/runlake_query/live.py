@@ -13,6 +13,7 @@ import duckdb
 from runlake.sqlfile import load_queries
 from runlake_query.events import EVENT
 from runlake_query.knownruns import KnownRuns
+from runlake_query.plans import Plans
 from runlake_query.positions import Positions
 from runlake_query.promises import Promise, Promises
 from runlake_query.recent import Recent, RecentRun
@@ -48,6 +49,7 @@ class Live:
         self._promises = promises or Promises()
         self._subscribers = subscribers
         self._pending: _Pending | None = None
+        self._plans: tuple[duckdb.DuckDBPyConnection, Plans] | None = None
 
     def applying(self, cursor: duckdb.DuckDBPyConnection, worker: UUID, events: int, runs: int) -> None:
         """Read what the commit will make visible."""
@@ -56,6 +58,7 @@ class Live:
                 self._known.add_table(cursor, "merged")
             self._pending = _Pending([], None, too_many=True, promises=[], spoken=[])
             return
+        plans = self._plans_of(cursor)
         watched = self._subscribers.any()
         filters = self._subscribers.filters()
         conditions = [f"coalesce({condition.sql}, false)" for _, condition in filters]
@@ -64,9 +67,7 @@ class Live:
         run_items: list[RunItem] = []
         promises: list[Promise] = []
         if runs:
-            rows = cursor.execute(
-                _SQL["runs"].format(run=RUN, conditions=", ".join(["true", *conditions])), values or None
-            ).fetchall()
+            rows = plans.rows(_SQL["runs"].format(run=RUN, conditions=", ".join(["true", *conditions])), values)
             for event_id, run_id, start_us, created_us, created_seq, seq, body, *rest in rows:
                 agent_name, job_type, until_us, last_event_us, _, *passes = rest
                 key = UUID(event_id)
@@ -74,7 +75,7 @@ class Live:
                     promises.append(Promise(key, run_id, agent_name, job_type, until_us, last_event_us))
                 changed.append(RecentRun(key, run_id, start_us, (created_us, created_seq, event_id), body.encode()))
                 run_items.append(RunItem(seq, key, run_id, body, passes))
-            touched = [UUID(event_id) for (event_id,) in cursor.execute(_SQL["touched"]).fetchall()]
+            touched = [UUID(event_id) for (event_id,) in plans.rows(_SQL["touched"])]
             if self._known is not None:
                 self._known.add(touched)
             self._recent.changing(touched)
@@ -82,16 +83,16 @@ class Live:
         if events and watched:
             matches: dict[str, list[bool]] = {}
             if conditions:
-                found = cursor.execute(_SQL["matches"].format(conditions=", ".join(conditions)), values).fetchall()
+                found = plans.rows(_SQL["matches"].format(conditions=", ".join(conditions)), values)
                 matches = {event_id: list(passes) for event_id, *passes in found}
             none = [False] * len(conditions)
-            for seq, run_event_id, run_id, kind, body in cursor.execute(_SQL["events"].format(event=EVENT)).fetchall():
+            for seq, run_event_id, run_id, kind, body in plans.rows(_SQL["events"].format(event=EVENT)):
                 run = UUID(run_event_id) if run_event_id else None
                 event_items.append(EventItem(seq, run, run_id, kind, body, matches.get(run_event_id, none)))
         batch = Batch(worker, [key for key, _ in filters], run_items, event_items, whole=watched)
         spoken: list[tuple[UUID, int]] = []
         if events and self._promises.any:
-            spoken = [(UUID(key), at_us) for key, at_us in cursor.execute(_SQL["spoken"]).fetchall()]
+            spoken = [(UUID(key), at_us) for key, at_us in plans.rows(_SQL["spoken"])]
         self._pending = _Pending(changed, batch, too_many=False, promises=promises, spoken=spoken)
 
     def applied(self, cursor: duckdb.DuckDBPyConnection, positions: Positions) -> None:
@@ -109,6 +110,10 @@ class Live:
             self._promises.spoke(pending.spoken)
             self._subscribers.publish(pending.batch, positions)
 
+    def repricing(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        """Runs as they are kept here have old costs."""
+        self._forget_recent(cursor)
+
     def restarted(self, cursor: duckdb.DuckDBPyConnection, positions: Positions) -> None:
         """The read model was built, or has taken a leap: what is known here of its runs is not all any more."""
         self._pending = None
@@ -116,7 +121,15 @@ class Live:
             self._known.fill(cursor)
         rows = cursor.execute(_SQL["promises"]).fetchall()
         self._promises.restart(Promise(UUID(event_id), *rest) for event_id, *rest in rows)
-        (created_us,) = cursor.execute(_SQL["latest_created"]).fetchone() or (0,)
-        self._recent.restart((created_us, 2**63, ""))
+        self._forget_recent(cursor)
         self._recent.reflects(positions)
         self._subscribers.skipped(positions)
+
+    def _plans_of(self, cursor: duckdb.DuckDBPyConnection) -> Plans:
+        if self._plans is None or self._plans[0] is not cursor:
+            self._plans = cursor, Plans(cursor)
+        return self._plans[1]
+
+    def _forget_recent(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        (created_us,) = cursor.execute(_SQL["latest_created"]).fetchone() or (0,)
+        self._recent.restart((created_us, 2**63, ""))

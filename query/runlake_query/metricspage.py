@@ -25,6 +25,7 @@ _COUNTED = {
     "late": ("feed_duplicates", "Groups of the feed that were reflected already, or came twice"),
     "dropped": ("feed_dropped", "Groups of the feed for which there was no room"),
     "refused": ("feed_refused", "Messages and spans of the feed that could not be read"),
+    "repriced": ("repriced_runs", "Runs whose cost was computed anew, by another price list"),
 }
 """The follower's counts, as `Counts` names them, and what they are called here."""
 

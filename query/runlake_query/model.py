@@ -11,6 +11,7 @@ import duckdb
 
 from runlake.fields import CHANGE_FIELDS
 from runlake.lake.duck import connect, quote
+from runlake.lake.prices import priced_query
 from runlake.lake.schema import changes_query, fold_query, present_query
 from runlake.logs import Log
 from runlake.sqlfile import load_queries
@@ -22,6 +23,7 @@ _SQL = load_queries("runlake_query", "model.sql")
 def model_version() -> str:
     """A digest of the tables and of the rules that fill them: a read model of another version is built anew."""
     rules = [*_SQL.values(), *load_queries("runlake_query", "apply.sql").values()]
+    rules += [*load_queries("runlake_query", "pricing.sql").values(), priced_query("rows", "prices")]
     rules += [changes_query("changes"), fold_query("ranked"), present_query("folded")]
     rules += [f"{field.name} {field.sql_type}" for field in CHANGE_FIELDS]
     return hashlib.sha256("\0".join(rules).encode()).hexdigest()[:16]

@@ -11,7 +11,9 @@ USE model
 -- name: tables
 -- `runs`: one row per run that anything was said about, as folded. Fields are as they were set, for folding further;
 -- `shown_duration_ms`, `cost_source` and `cost_table_version` are as they are shown. A run whose start has not come has no
--- `created_at`. `events` counts its run events over all history, and their times are bounds for looking them up.
+-- `created_at`. `cost_usd` was set where `cost_source` is 'reported', else it is as shown; `priced_by` is the price list by which
+-- a cost was computed, or could not be. `events` counts its run events over all history, and their times are bounds for
+-- looking them up.
 CREATE TABLE runs (
     event_id UUID NOT NULL,
     {run_columns},
@@ -23,6 +25,7 @@ CREATE TABLE runs (
     shown_duration_ms BIGINT,
     cost_source VARCHAR,
     cost_table_version VARCHAR,
+    priced_by UUID,
     events BIGINT NOT NULL,
     first_event_at TIMESTAMPTZ,
     last_event_at TIMESTAMPTZ
@@ -94,6 +97,21 @@ CREATE TABLE positions (
     feed_segment BIGINT NOT NULL
 );
 
+-- The price list in force, as the lake's `prices` has it, and until when each price holds.
+CREATE TABLE prices (
+    list UUID NOT NULL,
+    version INTEGER NOT NULL,
+    source VARCHAR NOT NULL,
+    written_at TIMESTAMPTZ NOT NULL,
+    model VARCHAR NOT NULL,
+    valid_from TIMESTAMPTZ NOT NULL,
+    input DECIMAL(18,9) NOT NULL,
+    output DECIMAL(18,9) NOT NULL,
+    cache_read DECIMAL(18,9),
+    cache_write DECIMAL(18,9),
+    valid_until TIMESTAMPTZ
+);
+
 CREATE TABLE meta (version VARCHAR NOT NULL, lake UUID, events_since TIMESTAMPTZ NOT NULL);
 
 -- Runs as they are shown: those whose start came.
@@ -136,6 +154,7 @@ DELETE FROM producers;
 DELETE FROM open_deliveries;
 DELETE FROM producer_ranges;
 DELETE FROM positions;
+DELETE FROM prices;
 UPDATE meta SET lake = $lake::UUID, events_since = $events_since::TIMESTAMPTZ
 
 -- name: positions

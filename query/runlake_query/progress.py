@@ -45,6 +45,8 @@ class Counts(NamedTuple):
     """Groups of the feed for which there was no room; they come from the lake."""
     refused: int = 0
     """Messages and spans of the feed that could not be read."""
+    repriced: int = 0
+    """Runs whose cost was computed anew, by another price list."""
 
 
 class _Waiter:

@@ -8,13 +8,14 @@ from typing import TypeVar
 
 from aiohttp import web
 
-from runlake_query import books, events, rollups, runs
+from runlake_query import books, events, pricelist, rollups, runs
 from runlake_query.answers import JSON, NDJSON, json_answer
 from runlake_query.etag import tagged
 from runlake_query.events import Events
 from runlake_query.freshness import Freshness
 from runlake_query.jsontext import array
 from runlake_query.metadata import MetadataCache, list_metadata, summary
+from runlake_query.newest import NewestPages
 from runlake_query.parameters import Parameters
 from runlake_query.points import Points
 from runlake_query.positions import Positions, format_positions
@@ -47,13 +48,13 @@ class Reads:
         self._progress = progress
         self._utcnow = utcnow
         self._metadata = MetadataCache()
-        self._totals = Totals()
+        self._lists = runs.ListMemory(Totals(), NewestPages(), points.recent_bodies)
 
     async def runs(self, request: web.Request) -> web.Response:
         """`GET /api/v1/runs`"""
         parameters = query(request, runs.LIST_PARAMETERS, runs.LIST_REPEATABLE)
         return await self._listed(
-            request, parameters, lambda snapshot: runs.list_runs(snapshot, parameters, self._totals)
+            request, parameters, lambda snapshot: runs.list_runs(snapshot, parameters, self._lists)
         )
 
     async def run(self, request: web.Request) -> web.Response:
@@ -118,6 +119,10 @@ class Reads:
         """`GET /api/v1/producers`"""
         parameters = query(request, books.PRODUCER_PARAMETERS)
         return await self._listed(request, parameters, lambda snapshot: books.list_producers(snapshot, parameters))
+
+    async def prices(self, request: web.Request) -> web.Response:
+        """`GET /api/v1/prices`"""
+        return await self._listed(request, query(request, AFTER), pricelist.show_prices)
 
     async def quarantine(self, request: web.Request) -> web.Response:
         """`GET /api/v1/quarantine`"""

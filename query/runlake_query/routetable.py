@@ -19,6 +19,7 @@ from runlake_query.schemas import (
     Event,
     Health,
     Metadata,
+    PriceTable,
     ProducerList,
     Quarantine,
     Ready,
@@ -146,6 +147,11 @@ def _reading(reads: Reads, exports: Exports) -> list[Route]:
             method="GET", path="/api/v1/producers", handler=reads.producers, parameters=books.PRODUCER_PARAMETERS,
             tagged=True, problems=(503,), summary="The books: what each producer sent, and what became of it.",
             answers={200: answer("One row for each producer and worker", ProducerList)},
+        ),
+        Route(
+            method="GET", path="/api/v1/prices", handler=reads.prices, parameters=AFTER, tagged=True, problems=(503,),
+            summary="The price list that costs are computed by, and how many runs still show costs by another one.",
+            answers={200: answer("The whole list", PriceTable)},
         ),
         Route(
             method="GET", path="/api/v1/quarantine", handler=reads.quarantine, parameters=books.QUARANTINE_PARAMETERS,

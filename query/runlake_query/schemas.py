@@ -180,6 +180,27 @@ class ProducerList(Struct):
     offset: int
 
 
+class ListedPrice(Struct):
+    """What a model costs from a time on: US dollars per million tokens of each kind."""
+
+    model: str
+    valid_from: datetime
+    input: float
+    output: float
+    cache_read: float | None
+    cache_write: float | None
+
+
+class PriceTable(Struct):
+    """The price list in force; version 0 while there is none. `runs_to_reprice` still show costs by another one."""
+
+    version: int
+    source: str | None
+    written_at: datetime | None
+    runs_to_reprice: int
+    prices: list[ListedPrice]
+
+
 class Refused(Struct):
     """A message that was refused; `raw` in Base64."""
 

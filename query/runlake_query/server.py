@@ -77,6 +77,7 @@ class Server:
         self.routes += lineage_routes(Lineage(reader, freshness, progress))
         self._pages = Pages(token=auth.guards_reads, sql=bulk.sql)
         self._sign_in = SignIn(auth)
+        self._cross_origin = cors.any
         self._edge = Edge(auth, hosts, cors, metrics, progress, log)
 
     def app(self) -> web.Application:
@@ -110,7 +111,8 @@ class Server:
         async def clean_up(_: web.Application) -> None:
             await self._sql.close()
 
-        app.on_response_prepare.append(self._edge.allow_origin)
+        if self._cross_origin:
+            app.on_response_prepare.append(self._edge.allow_origin)
         app.on_startup.append(begin)
         app.on_shutdown.append(end)
         app.on_cleanup.append(clean_up)

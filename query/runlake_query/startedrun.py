@@ -1,6 +1,6 @@
 """The Run that a `run.started` makes by itself: what the fold of that one change shows, without asking the read model.
 
-The rule is the fold's (`lake/fold.sql`); a test holds the two equal.
+The rule is the fold's (`lake/fold.sql`); a test holds the two equal. Costs are not computed here: see `is_priced`.
 """
 
 from __future__ import annotations
@@ -40,6 +40,13 @@ def started_run(message: RunStarted, received_at: datetime) -> bytes:
         parts.append(b"null" if value is None else _text(value))
     parts.append(b"}")
     return b"".join(parts)
+
+
+def is_priced(message: RunStarted) -> bool:
+    """Whether a cost may be computed for it, by the price list: then the read model has to be asked."""
+    whole = complete(message)
+    tokens = (whole.input_tokens, whole.output_tokens, whole.cache_read_tokens, whole.cache_write_tokens)
+    return whole.cost_usd is None and whole.model is not None and any(count is not None for count in tokens)
 
 
 def _text(value: Any) -> bytes:

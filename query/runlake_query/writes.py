@@ -29,7 +29,7 @@ from runlake_query.progress import Progress
 from runlake_query.reader import Reader
 from runlake_query.reads import query
 from runlake_query.startedhere import StartedHere
-from runlake_query.startedrun import rfc3339, started_run
+from runlake_query.startedrun import is_priced, rfc3339, started_run
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _REPLAYED = {"Idempotent-Replayed": "true"}
@@ -205,12 +205,14 @@ class Writes:
                 continue
             if outcome.reason:
                 refused[str(message.event_id)] = outcome.reason
-            elif outcome.duplicate:
+                continue
+            if not outcome.duplicate:
+                created += 1
+                self._started.note(message, outcome)
+            if outcome.duplicate or is_priced(message):
                 behind.append(message.event_id)
                 wanted[outcome.worker] = max(wanted.get(outcome.worker, 0), outcome.seq)
             else:
-                created += 1
-                self._started.note(message, outcome)
                 shown[str(message.event_id)] = started_run(message, outcome.received_at).decode()
         if behind:
             await self._reach(wanted)
@@ -224,12 +226,13 @@ class Writes:
         _refuse_rejected(outcome)
         if not outcome.duplicate:
             self._started.note(message, outcome)
-            return _Stored(started_run(message, outcome.received_at), True)
+            if not is_priced(message):
+                return _Stored(started_run(message, outcome.received_at), True)
         await self._reach({outcome.worker: outcome.seq})
         found = (await self._points.by_id(message.event_id)).run
         if found is None:
             raise bodies.InvalidBody(_TAKEN, "event_id")
-        return _Stored(found.body, False)
+        return _Stored(found.body, not outcome.duplicate)
 
     async def _ready_to_search(self, names: Iterable[UUID | str]) -> Positions:
         """Wait until the read model can be asked for these runs; returns what it reflects by then at least."""

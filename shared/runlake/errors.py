@@ -3,6 +3,7 @@
 RunLakeError
 ├── SettingsError        fix the setting that the message names
 ├── InvalidMessage       fix the field that it names; sending it again will not help
+├── InvalidPrices        fix the entry of the price list that it names
 ├── WireError            the other side speaks another protocol or version
 ├── LakeError            the lake cannot be used as it is; the message says what to do
 │   └── LakeUnavailable  try again later: another program holds the catalog, or storage is away
@@ -34,6 +35,10 @@ class InvalidMessage(RunLakeError):  # noqa: N818 (named by what it says, as are
         super().__init__(reason)
         self.reason = reason
         self.field = field
+
+
+class InvalidPrices(RunLakeError):  # noqa: N818
+    """A price list cannot be used. Names the list, the entry, the key and what is allowed."""
 
 
 class WireError(RunLakeError):

@@ -168,6 +168,7 @@ def test_the_document_names_every_route_that_serves(world: World) -> None:
         ("/api/v1/runs", schemas.RunList),
         ("/api/v1/rollups?measures=runs,avg_duration_ms,last_start_time", schemas.Rollup),
         ("/api/v1/producers", schemas.ProducerList), ("/api/v1/quarantine", schemas.Quarantine),
+        ("/api/v1/prices", schemas.PriceTable),
         ("/api/v1/metadata", schemas.Metadata), ("/ready", schemas.Ready), ("/health", schemas.Health),
     ],
 )  # fmt: skip

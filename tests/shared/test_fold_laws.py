@@ -71,7 +71,8 @@ class Lake:
 
     def __init__(self) -> None:
         self._connection = duck.connect(threads=1)
-        self._connection.execute(files("runlake.lake").joinpath("migrations", "0001_initial.sql").read_text("utf-8"))
+        for name in ("0001_initial.sql", "0002_prices.sql"):
+            self._connection.execute(files("runlake.lake").joinpath("migrations", name).read_text("utf-8"))
         self._connection.execute(f"CREATE TABLE stored AS {fold_query(changes_query('run_changes'))}")
         columns = self._connection.execute("DESCRIBE run_changes").fetchall()
         self._structure = json.dumps([{name: kind for name, kind, *_ in columns}])

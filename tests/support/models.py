@@ -41,8 +41,9 @@ class Model:
     """A read model of `lake`, kept in step by a follower. Use as a context manager."""
 
     def __init__(
-        self, lake: HasCatalog, folder: Path, *, days: int = 3650, span_messages: int = 1_000_000, feed: str = ""
-    ) -> None:
+        self, lake: HasCatalog, folder: Path, *, days: int = 3650, span_messages: int = 1_000_000, feed: str = "",
+        reprice_runs: int = 100_000,
+    ) -> None:  # fmt: skip
         self.log = io.StringIO()
         log = Log("query", stream=self.log)
         window = timedelta(days=days)
@@ -56,7 +57,7 @@ class Model:
         self._follower = Follower(
             catalog=lake.catalog, folder=self.folder, model=self.model, copies=self.copies, progress=self.progress,
             log=log, refresh_s=0.005, window=window, utcnow=lambda: NOW, on_damage=lambda: None,
-            span_messages=span_messages, feed=FeedLink(feed) if feed else None,
+            span_messages=span_messages, reprice_runs=reprice_runs, feed=FeedLink(feed) if feed else None,
             changes=Live(self.recent, self.subscribers),
         )  # fmt: skip
         self._cursor = self.model.cursor()

@@ -4,9 +4,9 @@ An extract is a folder of its own, complete or not there: it is written under an
 recent events are copied from the read model in one transaction, and the lake's files of events are named beside them.
 
 How fresh: a query reads the newest extract when that reflects `?after=` and what this process had acknowledged, and
-reflects all that the read model does, or is not older than `MAX_AGE_S` or ten times what it took to make, whichever is
-longer. Else, and every `MAX_LIFE_S` (the lake's files are replaced by merged ones), a new one is made first. One that
-nobody has asked for in `UNUSED_S` is removed.
+reflects all that the read model does (also of costs, which change without a message), or is not older than `MAX_AGE_S`
+or ten times what it took to make, whichever is longer. Else, and every `MAX_LIFE_S` (the lake's files are replaced by
+merged ones), a new one is made first. One that nobody has asked for in `UNUSED_S` is removed.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ class Files(NamedTuple):
 
 
 class _Extract:
-    def __init__(self, files: Files, made_at: float, took_s: float) -> None:
+    def __init__(self, files: Files, repriced: int, made_at: float, took_s: float) -> None:
         self.files = files
+        self.repriced = repriced
         self.made_at = made_at
         self.took_s = took_s
         self.holders = 0
@@ -61,11 +62,13 @@ class Extracts:
         reader: Reader,
         folder: Path,
         positions: Callable[[], Positions],
+        repriced: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reader = reader
         self._folder = folder
         self._positions = positions
+        self._repriced = repriced
         self._clock = clock
         self._making = asyncio.Lock()
         self._made = 0
@@ -104,14 +107,15 @@ class Extracts:
         age = self._clock() - extract.made_at
         if age >= MAX_LIFE_S:
             return False
-        return reflected == self._positions() or age < max(MAX_AGE_S, _AGE_PER_COST * extract.took_s)
+        same = reflected == self._positions() and extract.repriced == self._repriced()
+        return same or age < max(MAX_AGE_S, _AGE_PER_COST * extract.took_s)
 
     async def _make(self) -> _Extract:
         self._made += 1
         target = self._folder / f"extract-{self._made}"
-        begun = self._clock()
+        begun, repriced = self._clock(), self._repriced()
         files = await self._reader.read(lambda snapshot: _write(snapshot, target), with_lake=True)
-        before, self._newest = self._newest, _Extract(files, begun, self._clock() - begun)
+        before, self._newest = self._newest, _Extract(files, repriced, begun, self._clock() - begun)
         if before is not None:
             await self._remove(before)
         return self._newest

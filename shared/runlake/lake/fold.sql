@@ -141,7 +141,7 @@ SELECT
     output_tokens,
     cache_read_tokens,
     cache_write_tokens,
-    cost_usd,
+    {cost_usd} AS cost_usd,
     trace_id,
     span_id,
     metrics_json,
@@ -157,8 +157,21 @@ WHERE created_at IS NOT NULL
 -- Where nobody set it, it is computed from the two times.
 coalesce(duration_ms, CASE WHEN end_time >= start_time THEN (epoch_us(end_time) - epoch_us(start_time)) // 1000 END)
 
+-- name: cost_usd
+cost_usd
+
 -- name: cost_source
 CASE WHEN cost_usd IS NOT NULL THEN 'reported' END
 
 -- name: cost_table_version
 NULL::VARCHAR
+
+-- name: priced_cost_usd
+-- Where the folded rows are priced (`prices.sql`): what was reported wins.
+coalesce(cost_usd, computed_cost_usd)
+
+-- name: priced_cost_source
+CASE WHEN cost_usd IS NOT NULL THEN 'reported' WHEN computed_cost_usd IS NOT NULL THEN 'computed' END
+
+-- name: priced_cost_table_version
+price_version::VARCHAR

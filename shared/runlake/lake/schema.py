@@ -14,9 +14,14 @@ from uuid import UUID
 import duckdb
 
 from runlake.errors import LakeError
+from runlake.ids import Uuid7Source
+from runlake.lake.prices import in_force_query, priced_query, write_list
+from runlake.prices import built_in_prices
 from runlake.sqlfile import load_queries
 
 _FOLD = load_queries("runlake.lake", "fold.sql")
+_PRICES = 2
+"""The migration that makes the table of prices, to which the list that comes with RunLake is added."""
 
 
 def fold_query(ranked: str, more: str = "") -> str:
@@ -29,19 +34,26 @@ def changes_query(changes: str) -> str:
     return _FOLD["changes"].format(changes=changes)
 
 
-def present_query(folded: str) -> str:
-    """SQL for the run fields as they are shown, from folded rows (a table or a parenthesised query)."""
-    return _FOLD["present"].format(folded=folded, **shown_expressions())
+def present_query(folded: str, prices: str = "") -> str:
+    """SQL for the run fields as they are shown, from folded rows (a table or a parenthesised query).
+
+    Costs that were not reported are computed by the table `prices`; without one they are not.
+    """
+    if not prices:
+        return _FOLD["present"].format(folded=folded, **shown_expressions())
+    priced = priced_query(folded, f"({in_force_query(prices)})")
+    shown = {name: _FOLD[f"priced_{name}"] for name in ("cost_usd", "cost_source", "cost_table_version")}
+    return _FOLD["present"].format(folded=f"({priced})", **(shown_expressions() | shown))
 
 
 def shown_expressions() -> dict[str, str]:
-    """For each run field that is computed after the fold, SQL on the columns of a folded row."""
-    return {name: _FOLD[name] for name in ("duration_ms", "cost_source", "cost_table_version")}
+    """For each run field that is computed after the fold, SQL on the columns of a folded row without a price."""
+    return {name: _FOLD[name] for name in ("duration_ms", "cost_usd", "cost_source", "cost_table_version")}
 
 
 def runs_view_query() -> str:
     """The lake's `runs` view."""
-    return present_query(f"({fold_query(changes_query('run_changes'))})")
+    return present_query(f"({fold_query(changes_query('run_changes'))})", "prices")
 
 
 def _migrations() -> list[tuple[int, str]]:
@@ -92,11 +104,16 @@ def migrate(
         connection.execute("BEGIN")
         try:
             connection.execute(sql)
-            now = datetime.now(UTC).isoformat()
+            now = datetime.now(UTC)
             if number == 1:
-                connection.execute("INSERT INTO identity VALUES (?, ?::TIMESTAMPTZ)", [str(new_lake_id), now])
-            connection.execute("INSERT INTO schema_migrations VALUES (?, ?::TIMESTAMPTZ)", [number, now])
-            connection.execute(f"CREATE OR REPLACE VIEW runs AS {runs_view_query()}")
+                connection.execute(
+                    "INSERT INTO identity VALUES (?, ?::TIMESTAMPTZ)", [str(new_lake_id), now.isoformat()]
+                )
+            if number == _PRICES:
+                write_list(connection, "prices", built_in_prices(), Uuid7Source()(), now)
+            connection.execute("INSERT INTO schema_migrations VALUES (?, ?::TIMESTAMPTZ)", [number, now.isoformat()])
+            if number == latest_version():  # the view may name what an earlier schema lacks
+                connection.execute(f"CREATE OR REPLACE VIEW runs AS {runs_view_query()}")
             sync_files()
             connection.execute("COMMIT")
         except BaseException:

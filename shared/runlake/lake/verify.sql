@@ -98,7 +98,7 @@ SELECT count(*), bit_xor(hash(file)) FROM read_parquet({path}) AS file
 WITH lake_runs AS (
     SELECT {columns} FROM {lake}.runs
 ), model_runs AS (
-    SELECT {model_columns} FROM read_parquet({path})
+    SELECT {columns} FROM read_parquet({path})
 )
 SELECT event_id::VARCHAR, list_sort(list(side))
 FROM (
