@@ -7,6 +7,7 @@ loss of power the lake has all of it a flush later. A record: its length (4 byte
 
 from __future__ import annotations
 
+import errno
 import os
 import zlib
 from collections.abc import Iterator
@@ -44,13 +45,32 @@ class FeedLog:
         self._max_bytes = max_bytes
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         self._size = os.fstat(self._file).st_size
+        self._stopped = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing in it, not even half a record."""
+        return self._size == 0
 
     def append(self, lake: UUID, worker: UUID, segment: int, upto: int, lines: bytes) -> None:
-        """Keep a span that was committed. Raises OSError."""
-        record = _encoder.encode(LoggedSpan(lake, worker, segment, upto, zlib.crc32(lines), lines))
-        if self._size + len(record) > self._max_bytes:
+        """Keep a span that was committed. After one that could not be kept, none is until `clear`: what is kept has no
+        gap. Raises OSError for the first that cannot be written."""
+        if self._stopped:
             return
-        self._size += os.write(self._file, len(record).to_bytes(_LENGTH_BYTES, "big") + record)
+        record = _encoder.encode(LoggedSpan(lake, worker, segment, upto, zlib.crc32(lines), lines))
+        framed = len(record).to_bytes(_LENGTH_BYTES, "big") + record
+        self._stopped = self._size + len(framed) > self._max_bytes
+        if self._stopped:
+            return
+        try:
+            written = os.write(self._file, framed)
+        except OSError:
+            self._stopped = True
+            raise
+        self._size += written
+        if written < len(framed):
+            self._stopped = True
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
 
     def spans(self) -> Iterator[LoggedSpan]:
         """What is kept, in order, up to the first record that is not whole."""
@@ -68,6 +88,7 @@ class FeedLog:
         """All of it is in the read model's file, or is nobody's any more. Raises OSError."""
         os.ftruncate(self._file, 0)
         self._size = 0
+        self._stopped = False
 
     def close(self) -> None:
         os.close(self._file)

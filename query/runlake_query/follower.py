@@ -41,7 +41,7 @@ from runlake_query.apply import (
 )
 from runlake_query.checkpoints import Checkpoints
 from runlake_query.copies import Copies, Copy
-from runlake_query.feedbuffer import FeedBuffer
+from runlake_query.feedbuffer import FeedBuffer, FeedSpan
 from runlake_query.feedlines import UnreadableLines
 from runlake_query.feedlink import FeedLink
 from runlake_query.feedlog import FeedLog
@@ -164,6 +164,7 @@ class Follower:
             self._log.info("feed_log_ended", reason=str(error))
         if applied:
             self._log.info("feed_log_applied", messages=applied)
+        if not self._feed_log.empty:  # and so begins anew: nothing may come after half a record
             self._checkpoints.applied(applied)
 
     def _follow(self) -> None:
@@ -253,11 +254,19 @@ class Follower:
                     buffer.clear()
                     self._progress.count(refused=1)
                     break
-                self._feed_log.append(lake, worker, span.segment, span.upto, span.lines)
+                self._keep(lake, worker, span)
                 self._progress.count(fed=fed)
                 self._applied({**self._progress.positions, worker: max(at.seq, span.upto)}, fed)
                 at = at._replace(seq=max(at.seq, span.upto))
             self._count(buffer)
+
+    def _keep(self, lake: UUID, worker: UUID, span: FeedSpan) -> None:
+        """Keep what was committed for the case of a kill. It is committed, and so told to everyone, whatever becomes of
+        this."""
+        try:
+            self._feed_log.append(lake, worker, span.segment, span.upto, span.lines)
+        except OSError as error:
+            self._log.warning("feed_log_stopped", reason=str(error), until="the read model is written to its file")
 
     def _reprice(self) -> None:
         """Bring some runs to the price list in force, if it is another one than theirs."""
