@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
 
 from playwright.sync_api import ConsoleMessage, Locator, Page
 
+from support import contract
 from support.api import Api
 
 DEADLINE_MS = 20_000
@@ -28,15 +28,8 @@ class Seen:
 
 
 def new_run(**fields: Any) -> dict[str, Any]:
-    """A run as a client of the API posts it."""
-    return {
-        "event_id": str(uuid4()),
-        "run_id": f"run {uuid4()}",
-        "agent_name": "crawler",
-        "job_type": "crawl",
-        "start_time": datetime.now(UTC).isoformat(),
-        **fields,
-    }
+    """A run that starts now: views show the last day."""
+    return contract.new_run(**{"start_time": datetime.now(UTC).isoformat(), **fields})
 
 
 def fill(api: Api) -> None:
