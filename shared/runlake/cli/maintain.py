@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import importlib.util
 import os
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from runlake import settings as settings_module
 from runlake.cli.failure import CommandFailed
+from runlake.cli.lakehere import need_lake
 from runlake.cli.output import print_json
 from runlake.cli.subcommands import Subcommands
 from runlake.errors import LakeError
@@ -52,10 +52,7 @@ def add_to(commands: Subcommands) -> None:
 def maintain(arguments: argparse.Namespace) -> int:
     """Do what is due, or say it. Raises CommandFailed, LakeError."""
     settings = settings_module.from_arguments(arguments)
-    if importlib.util.find_spec("duckdb") is None:
-        raise CommandFailed("duckdb is not installed here; install the servers with `pip install 'runlake[server]'`.")
-    if not settings.catalog_path.is_file():
-        raise CommandFailed(f"there is no lake at {settings.catalog_path} yet: the ingest worker makes it.")
+    need_lake(settings)
     from runlake.lake.maintenance import Limits  # noqa: PLC0415 (an extra)
 
     limits = Limits(settings.maintenance_keep_s, settings.maintenance_merge_mb * 1024 * 1024)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import time
 from contextlib import closing
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from typing import Any
 from runlake import settings as settings_module
 from runlake.cli.api import Api, Unreachable
 from runlake.cli.failure import CommandFailed
+from runlake.cli.lakehere import need_lake
 from runlake.cli.prices import PATH
 from runlake.cli.progress import progress_bar
 from runlake.cli.subcommands import Subcommands
@@ -69,10 +69,7 @@ def _chosen(arguments: argparse.Namespace) -> PriceList | None:
 
 def _write(settings: Settings, added: PriceList) -> int:
     """Add the list to the lake; returns its version. While the worker writes, tries again."""
-    if importlib.util.find_spec("duckdb") is None:
-        raise CommandFailed("duckdb is not installed here; install the servers with `pip install 'runlake[server]'`.")
-    if not settings.catalog_path.is_file():
-        raise CommandFailed(f"there is no lake at {settings.catalog_path} yet: the ingest worker makes it.")
+    need_lake(settings)
     import duckdb  # noqa: PLC0415 (an extra)
 
     deadline = time.monotonic() + _LOCKED_S

@@ -20,6 +20,7 @@ import msgspec
 
 from runlake import settings as settings_module
 from runlake.cli.failure import CommandFailed
+from runlake.cli.lakehere import need_lake
 from runlake.cli.output import print_json
 from runlake.cli.subcommands import Subcommands
 from runlake.settings import Settings
@@ -46,10 +47,7 @@ def add_to(commands: Subcommands) -> None:
 def verify(arguments: argparse.Namespace) -> int:
     """Print the report. Returns 1 when something is wrong. Raises CommandFailed, LakeError."""
     settings = settings_module.from_arguments(arguments)
-    if importlib.util.find_spec("duckdb") is None:
-        raise CommandFailed("duckdb is not installed here; install the servers with `pip install 'runlake[server]'`.")
-    if not settings.catalog_path.is_file():
-        raise CommandFailed(f"there is no lake at {settings.catalog_path} yet: the ingest worker makes it.")
+    need_lake(settings)
     checks = []
     for check in _checks(settings):
         checks.append(check)

@@ -1,0 +1,16 @@
+"""What commands need that work on the lake itself, on its machine."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from runlake.cli.failure import CommandFailed
+from runlake.settings import Settings
+
+
+def need_lake(settings: Settings) -> None:
+    """Return when the lake of these settings can be opened here. Raises CommandFailed, which says what is missing."""
+    if importlib.util.find_spec("duckdb") is None:
+        raise CommandFailed("duckdb is not installed here; install the servers with `pip install 'runlake[server]'`.")
+    if not settings.catalog_path.is_file():
+        raise CommandFailed(f"there is no lake at {settings.catalog_path} yet: the ingest worker makes it.")
