@@ -17,6 +17,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults-seed", type=int, default=None, help="replay the fault suite with this seed")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--faults-long"):
+        config.option.timeout = 0  # the long form takes hours
+
+
 @pytest.fixture(autouse=True, scope="session")
 def state_folder() -> Iterator[None]:
     """XDG_STATE_HOME, also for the processes that tests start."""

@@ -117,18 +117,13 @@ class Reader:
         self._running -= 1
 
     def _read(self, task: _Task, work: Callable[[Snapshot], T], with_lake: bool) -> T:
+        task.check()
         cursor, plans = self._cursor()
-        with task.at_work(cursor):
-            return self._snapshot(cursor, plans, work, with_lake)
-
-    def _snapshot(
-        self, cursor: duckdb.DuckDBPyConnection, plans: Plans, work: Callable[[Snapshot], T], with_lake: bool
-    ) -> T:
         if not with_lake:
-            with _transaction(cursor) as positions:
+            with _transaction(cursor, task) as positions:
                 return _told(work, Snapshot(cursor, positions, None, plans))
         while True:
-            with self._copies.borrow() as copy, _transaction(cursor) as positions:
+            with self._copies.borrow() as copy, _transaction(cursor, task) as positions:
                 # A copy is published before its rows are applied; one borrowed just before that may be behind.
                 confirmed = read_lake_positions(cursor)
                 if all(copy.positions.get(worker, 0) >= seq for worker, seq in confirmed.items()):
@@ -151,12 +146,16 @@ class _Task:
         self._cursor: duckdb.DuckDBPyConnection | None = None
         self._given_up = False
 
+    def check(self) -> None:
+        """Raises GivenUp when nobody waits for it any more."""
+        if self._given_up:
+            raise GivenUp
+
     @contextmanager
     def at_work(self, cursor: duckdb.DuckDBPyConnection) -> Iterator[None]:
-        """Around the work. Raises GivenUp when nobody waits for it any more."""
+        """Around what may be interrupted. Raises GivenUp when nobody waits for it any more."""
         with self._lock:
-            if self._given_up:
-                raise GivenUp
+            self.check()
             self._cursor = cursor
         try:
             yield
@@ -197,10 +196,14 @@ def _told(work: Callable[[Snapshot], T], snapshot: Snapshot) -> T:
 
 
 @contextmanager
-def _transaction(cursor: duckdb.DuckDBPyConnection) -> Iterator[Positions]:
-    """A transaction that only reads; its first statement fixes what it sees."""
+def _transaction(cursor: duckdb.DuckDBPyConnection, task: _Task) -> Iterator[Positions]:
+    """A transaction that only reads; its first statement fixes what it sees.
+
+    Neither its beginning nor its end may be interrupted: the cursor would stay in it, and fail every later read.
+    """
     cursor.execute("BEGIN")
     try:
-        yield read_positions(cursor)
+        with task.at_work(cursor):
+            yield read_positions(cursor)
     finally:
         cursor.execute("ROLLBACK")

@@ -37,7 +37,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             fill(api)
             api.close()
             yield url
-            assert [line for line in query.log if line.get("event") == "request_failed"] == []
+            failed = [line for line in query.log if line.get("event") == "request_failed"]
+            assert failed == [], "\n".join(str(line) for line in failed)
 
 
 @pytest.fixture

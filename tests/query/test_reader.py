@@ -4,7 +4,9 @@ when."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,6 +55,19 @@ async def test_a_read_that_nobody_awaits_any_more_is_given_up_and_so_are_those_i
         each.cancel()
     assert await reader.read(quick) == 42
     assert all(each.cancelled() for each in reading)
+
+
+async def test_reads_given_up_at_any_moment_leave_the_thread_fit_for_the_next(reader: Reader) -> None:
+    """Also while the transaction begins or ends."""
+    for number in range(1_500):
+        reading = asyncio.ensure_future(reader.read(quick))
+        end = time.perf_counter() + (number % 100) * 10e-6
+        while time.perf_counter() < end:
+            await asyncio.sleep(0)
+        reading.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await reading
+    assert [await reader.read(quick) for _ in range(3)] == [42] * 3
 
 
 async def test_a_problem_that_a_read_finds_says_what_it_reflects(reader: Reader) -> None:
