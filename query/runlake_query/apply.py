@@ -18,7 +18,16 @@ from uuid import UUID
 import duckdb
 
 from runlake.lake.duck import quote
-from runlake_query.applystatements import BENCH, LOOSE, MERGE_FROM_LAKE, MERGE_RANGES, PREPARED, SQL, of_worker
+from runlake_query.applystatements import (
+    ASSOCIATE,
+    BENCH,
+    LOOSE,
+    MERGE_FROM_LAKE,
+    MERGE_RANGES,
+    PREPARED,
+    SQL,
+    of_worker,
+)
 from runlake_query.feedlines import FeedRows, UnreadableLines, sort_lines
 from runlake_query.positions import Positions
 
@@ -144,7 +153,7 @@ class Applier:
             source.stage(cursor, Span(worker, min(stored.seq, upto), upto, stored.lake_seq))
             at = {"worker": str(worker), "upto": upto}
             counts = cursor.execute(SQL["count_new"], {"upto": upto}).fetchone()
-            changes, events, loose, deliveries = counts or (0, 0, 0, 0)
+            changes, commits, events, loose, deliveries = counts or (0, 0, 0, 0, 0)
             runs = 0
             if changes or events > loose:
                 cursor.execute(SQL["touch"])
@@ -152,6 +161,8 @@ class Applier:
                 if runs:
                     cursor.execute(MERGE_FROM_LAKE)
                 self._replace_runs(stored_runs, counted, runs)
+            if commits:
+                cursor.execute(ASSOCIATE)
             if loose:
                 for name in LOOSE:
                     cursor.execute(SQL[name].format(rows=SQL["new_loose_events"]))
@@ -204,6 +215,8 @@ class Applier:
                 merge = "merge_stored" if stored_runs else "merge_new"
                 self._execute(f"{merge}_{number}", rows.changes or "[]")
             self._replace_runs(stored_runs, counted, runs)
+        if rows.commits:
+            self._execute(f"associate_{number}", rows.commits)
         if rows.loose:
             for name in LOOSE:
                 self._execute(f"feed_{name}", rows.loose)

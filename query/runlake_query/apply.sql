@@ -93,6 +93,7 @@ SELECT seq, lake_seq, segment, feed_segment FROM positions WHERE worker = $worke
 -- name: count_new
 SELECT
     (SELECT count(*) FROM new_changes),
+    (SELECT count(commit_hash) FROM new_changes),
     (SELECT count(*) FROM new_events),
     (SELECT count(*) FROM new_events WHERE run_event_id IS NULL),
     (SELECT count(*) FROM new_deliveries WHERE first_seq <= $upto)
@@ -156,6 +157,15 @@ WHERE changed OR place IS NULL
 sum(events)::BIGINT AS events,
 min(first_event_at) AS first_event_at,
 max(last_event_at) AS last_event_at
+
+-- name: associate
+-- The commits that changes (`{rows}`) say of their runs.
+INSERT INTO associations BY NAME
+SELECT
+    lower(commit_hash) AS sha, nullif(commit_hash, lower(commit_hash)) AS said, run_event_id, commit_source, commit_author,
+    commit_timestamp, ts, worker, seq
+FROM {rows}
+WHERE commit_hash IS NOT NULL
 
 -- name: drop_stored
 DELETE FROM runs WHERE rowid IN (SELECT place FROM touched WHERE changed AND place IS NOT NULL)

@@ -22,6 +22,10 @@ _EVENT_COLUMNS = (
     *("kind", "seq", "received_at", "producer", "event_id", "run_id", "run_event_id", "ts", "type", "payload"),
     *("trace_id", "span_id", "parent_span_id", "prev_hash", "event_hash"),
 )
+_COMMIT_COLUMNS = (
+    *("seq", "event_id", "run_event_id", "ts", "start_time"),
+    *("commit_hash", "commit_source", "commit_author", "commit_timestamp"),
+)
 _DELIVERY_COLUMNS = (
     *("kind", "first_seq", "received_at", "producer", "batch", "first_number"),
     *("received", "accepted", "duplicate", "rejected"),
@@ -60,6 +64,7 @@ def _merge(changes: str, *, stored: bool) -> str:
 BENCH = SQL["bench"].format(run_columns=", ".join(f"{field.name} {field.sql_type}" for field in CHANGE_FIELDS))
 """Makes the temporary tables, which the others need."""
 MERGE_FROM_LAKE = _merge("new_changes", stored=True)
+ASSOCIATE = SQL["associate"].format(rows="new_changes")
 MERGE_RANGES = SQL["merge_ranges"].format(islands=SQL["islands"].format(ranges=SQL["new_ranges"]))
 
 LOOSE = ("add_loose_events", "begin_loose_events")
@@ -96,9 +101,11 @@ def of_worker(worker: UUID) -> dict[str, str]:
     planned again each time (measured: 19 ms for 8)."""
     literal = quote(str(worker))
     fed = f"({SQL['lines_as_changes'].format(worker=literal, rows=_lines(*_CHANGE_COLUMNS))})"
+    commits = SQL["lines_as_changes"].format(worker=literal, rows=_lines(*_COMMIT_COLUMNS))
     return {
         "merge_new": _merge(fed, stored=False),
         "merge_stored": _merge(fed, stored=True),
+        "associate": SQL["associate"].format(rows=f"({commits})"),
         "feed_events": SQL["feed_events"].format(worker=literal, rows=_lines(*_EVENT_COLUMNS)),
         "feed_deliveries": SQL["feed_deliveries"].format(
             worker=literal, segment=_text(2), rows=_lines(*_DELIVERY_COLUMNS)

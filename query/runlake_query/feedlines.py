@@ -27,6 +27,7 @@ class _Head(Struct, gc=False):
     event_id: UUID | None = None
     run_event_id: UUID | None = None
     run_id: str = ""
+    commit_hash: str | None = None
     ts: datetime | None = None
 
 
@@ -54,6 +55,8 @@ class FeedRows(Struct, frozen=True, kw_only=True):
     deliveries: str
     touched: str
     """The runs that changes and events are about: how many events, from when to when, and whether anything changed."""
+    commits: str
+    """The changes that say a commit of their run."""
     loose: str
     """Counts of the events that name a `run_id` and no run."""
     changes_count: int
@@ -70,6 +73,7 @@ def sort_lines(lines: bytes, after: int, upto: int) -> FeedRows:
     Raises UnreadableLines when they do not hold each of these positions once.
     """
     changes: list[bytes] = []
+    commits: list[bytes] = []
     events: list[bytes] = []
     deliveries: list[bytes] = []
     touched: dict[UUID, _Count] = {}
@@ -91,6 +95,8 @@ def sort_lines(lines: bytes, after: int, upto: int) -> FeedRows:
             if run is None:
                 raise UnreadableLines("A change names no run.")
             changes.append(line)
+            if head.commit_hash is not None:
+                commits.append(line)
             _count(touched, run).changed = True
         elif head.kind == _EVENT:
             if head.ts is None:
@@ -111,6 +117,7 @@ def sort_lines(lines: bytes, after: int, upto: int) -> FeedRows:
         raise UnreadableLines("The lines are not those of the span.")
     return FeedRows(
         changes=_array(changes),
+        commits=_array(commits),
         events=_array(events),
         deliveries=_array(deliveries),
         touched=_encoder.encode(list(touched.values())).decode() if touched else "",

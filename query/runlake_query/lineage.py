@@ -58,8 +58,14 @@ class Lineage:
     async def commit(self, request: web.Request) -> web.Response:
         """`GET /api/v1/commits/{sha}/runs`"""
         parameters, sha = query(request, commits.PARAMETERS), request.match_info["sha"]
+        body, positions = await self._read(parameters, lambda snapshot: commits.commit_runs(snapshot, sha, parameters))
+        return self._answer(request, body, positions)
+
+    async def commits(self, request: web.Request) -> web.Response:
+        """`GET /api/v1/runs/{run_id}/commits`"""
+        parameters, run_id = query(request, commits.OF_RUN_PARAMETERS), request.match_info["run_id"]
         body, positions = await self._read(
-            parameters, lambda snapshot: commits.commit_runs(snapshot, sha, parameters), with_lake=True
+            parameters, lambda snapshot: commits.run_commits(snapshot, run_id, parameters)
         )
         return self._answer(request, body, positions)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runlake_query import commits, history, trees
 from runlake_query.lineage import Lineage
-from runlake_query.lineageschemas import CommitRuns, History, Tree
+from runlake_query.lineageschemas import CommitRuns, History, RunCommits, Tree
 from runlake_query.routes import Route, answer
 
 
@@ -21,8 +21,14 @@ def lineage_routes(lineage: Lineage) -> list[Route]:
         Route(
             method="GET", path="/api/v1/runs/{run_id}/history", handler=lineage.history, parameters=history.PARAMETERS,
             tagged=True, problems=(404, 503),
-            summary="Every accepted change of a run: who said what when. `field=commit_hash` tells its commits.",
+            summary="Every accepted change of a run: who said what when.",
             answers={200: answer("One page, in log order", History)},
+        ),
+        Route(
+            method="GET", path="/api/v1/runs/{run_id}/commits", handler=lineage.commits,
+            parameters=commits.OF_RUN_PARAMETERS, tagged=True, problems=(404, 503),
+            summary="Every commit that was ever said of a run, whichever came last.",
+            answers={200: answer("The earliest first", RunCommits)},
         ),
         Route(
             method="GET", path="/api/v1/commits/{sha}/runs", handler=lineage.commit, parameters=commits.PARAMETERS,

@@ -75,8 +75,8 @@ class History(Struct):
     next_cursor: str | None
 
 
-class Association(Struct):
-    """Who said that a commit came of a run; `launch_event_id` is the run at the top above that one."""
+class RunAssociation(Struct):
+    """Who said that a commit came of a run."""
 
     run_event_id: UUID
     commit_hash: str
@@ -85,6 +85,20 @@ class Association(Struct):
     commit_timestamp: datetime | None
     ts: datetime
     position: str
+
+
+class RunCommits(Struct):
+    """The commits of a run in the order in which they were said. `truncated`: not all are listed."""
+
+    event_id: UUID
+    associations: list[RunAssociation]
+    truncated: bool
+    limit: int
+
+
+class Association(RunAssociation):
+    """`launch_event_id` is the run at the top above that one."""
+
     launch_event_id: UUID | None
 
 

@@ -46,6 +46,20 @@ CREATE TABLE events (
     parent_span_id VARCHAR
 );
 
+-- Every commit that was ever said of a run, by whatever message. `sha` is in lower case; `said` is as it was written, where that is
+-- another text. Hashes have at least 7 characters.
+CREATE TABLE associations (
+    sha VARCHAR NOT NULL,
+    said VARCHAR,
+    run_event_id UUID NOT NULL,
+    commit_source VARCHAR,
+    commit_author VARCHAR,
+    commit_timestamp TIMESTAMPTZ,
+    ts TIMESTAMPTZ NOT NULL,
+    worker UUID NOT NULL,
+    seq BIGINT NOT NULL
+);
+
 -- Counts of the events that name a `run_id` and no run. They belong to the most recently created run of that `run_id`,
 -- which is decided when they are read, so that the answer depends on the log and not on the order of its arrival.
 CREATE TABLE loose_events (
@@ -149,6 +163,7 @@ UPDATE meta SET lake = $lake::UUID
 -- Forgets everything, for another lake.
 DELETE FROM runs;
 DELETE FROM events;
+DELETE FROM associations;
 DELETE FROM loose_events;
 DELETE FROM producers;
 DELETE FROM open_deliveries;

@@ -22,6 +22,7 @@ TABLES = {
     "runs": "*",
     "events": "*",
     "loose_events": "*",
+    "associations": "*",
     "producers": "*",
     "producer_ranges": "*",
     "open_deliveries": "* EXCLUDE (segment)",
@@ -54,6 +55,8 @@ def messages(dice: random.Random, runs: Sequence[UUID], count: int) -> list[Mess
                     "status": dice.choice(("success", "failure")),
                     "items_failed": dice.randrange(9),
                 }
+                if dice.random() < 0.3:
+                    fields |= {"commit_hash": f"{dice.choice('aB')}{dice.getrandbits(32):08x}", "commit_source": "ci"}
                 made.append(RunUpdated(event_id=key, run_event_id=run, ts=now, **fields))
             case 3:
                 made.append(RunEvent(event_id=key, run_id=name, ts=now, type="loose"))

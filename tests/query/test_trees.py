@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runlake_query import trees
+from runlake_query.commits import OF_RUN_PARAMETERS, commit_runs, one_commit, run_commits
 from runlake_query.commits import PARAMETERS as COMMIT_PARAMETERS
-from runlake_query.commits import commit_runs, one_commit
 from runlake_query.history import PARAMETERS as HISTORY_PARAMETERS
 from runlake_query.history import show_history
 from runlake_query.parameters import Parameters
@@ -49,6 +49,10 @@ class World:
     def commit(self, sha: str, **parameters: Any) -> Any:
         asked = _asked(COMMIT_PARAMETERS, parameters)
         return _json(self.model.read(lambda snapshot: commit_runs(snapshot, sha, asked)))
+
+    def commits(self, run: object, **parameters: Any) -> Any:
+        asked = _asked(OF_RUN_PARAMETERS, parameters)
+        return _json(self.model.read(lambda snapshot: run_commits(snapshot, str(run), asked)))
 
 
 def _asked(known: tuple[str, ...], parameters: dict[str, Any]) -> Parameters:
@@ -236,6 +240,8 @@ def test_a_commit_finds_its_runs_their_launch_and_all_below_them(world: World) -
     assert [said["commit_source"] for said in answer["associations"]] == ["ci", "manual"]
     assert [item["run"]["run_id"] for item in world.commit("feedbeef")["runs"]] == ["made", "made-child"]
     assert world.commit("c0ffee0")["runs"][0]["totals"]["runs"] == 2
+    said = world.commits("made")["associations"]
+    assert [(one["commit_hash"][:8], one["commit_author"]) for one in said] == [("C0ffee00", "ann"), ("feedbeef", None)]
 
 
 def test_an_abbreviation_of_two_commits_is_said_to_be_ambiguous_and_an_unknown_one_is_not_found(world: World) -> None:

@@ -61,10 +61,11 @@ def test_runs_of_a_commit_are_found_by_its_first_characters(runlake: Run) -> Non
 
 def test_commits_of_a_run_are_all_that_it_was_ever_associated_with(runlake: Run) -> None:
     _, out, _ = runlake("commits", "step")
-    assert [change["fields"]["commit_hash"] for change in json.loads(out)["changes"]] == [SHA, "1234567"]
+    assert [said["commit_hash"] for said in json.loads(out)["associations"]] == [SHA, "1234567"]
     shown = runlake("commits", "step", terminal=True)[1]
     assert "2 commits of step" in shown
     assert all(word in shown for word in (SHA, "ann", "1234567", "llm"))
+    assert "the first 1 commits of step" in runlake("commits", "step", "--limit", "1", terminal=True)[1]
 
 
 def test_show_has_the_tree_the_error_and_no_more_events_than_are_asked_for(runlake: Run) -> None:

@@ -40,17 +40,17 @@ def show_commits(arguments: argparse.Namespace) -> int:
         except CommandFailed as failure:
             if not failure.message.startswith("Commit not found"):
                 raise
-    path = f"/api/v1/runs/{in_path(arguments.name)}/history"
-    text = api.text(path, [("field", "commit_hash"), ("limit", arguments.limit)])
+    text = api.text(f"/api/v1/runs/{in_path(arguments.name)}/commits", [("limit", arguments.limit)])
     if not people:
         print_json_text(text)
         return 0
-    changes = api.decoded(text)["changes"]
+    answer = api.decoded(text)
     rows = [
-        [clock(change["ts"]), *(change["fields"].get(f"commit_{name}") for name in ("hash", "source", "author"))]
-        for change in changes
+        [clock(said["ts"]), said["commit_hash"], said["commit_source"], said["commit_author"]]
+        for said in answer["associations"]
     ]
-    print_table(f"{len(rows):,} commits of {cell(arguments.name)}", ["at", "commit", "source", "author"], rows)
+    first = "the first " if answer["truncated"] else ""
+    print_table(f"{first}{len(rows):,} commits of {cell(arguments.name)}", ["at", "commit", "source", "author"], rows)
     return 0
 
 
