@@ -6,14 +6,12 @@ import hmac
 import time
 from collections.abc import Callable
 
+from runlake_query.dashboard.paths import SESSION, is_page
 from runlake_query.problems import Problem
 from runlake_query.sessions import Scope, Sessions
 
 _READS = frozenset(("GET", "HEAD"))
 _OPEN = frozenset(("/health",))
-SESSION_PATH = "/session"
-_PAGES = ("/ui/", "/runs/", "/commits/")
-_PAGE_ROOTS = frozenset(("/", "/runs", "/commits", "/compare", "/producers", "/quarantine", "/system", "/sql"))
 _QUERIES = frozenset(("/api/v1/sql",))
 """They come by POST, and change nothing."""
 
@@ -105,6 +103,6 @@ class Auth:
 
 def _is_open(method: str, path: str) -> bool:
     """What needs no token: is it alive, and the pages, which hold no data; they ask for it, and it needs a token."""
-    if path in _OPEN or path == SESSION_PATH:
+    if path in _OPEN or path == SESSION:
         return True
-    return method in _READS and (path in _PAGE_ROOTS or path.startswith(_PAGES))
+    return method in _READS and is_page(path)

@@ -81,7 +81,7 @@ class Exports:
             if kind is None:
                 return await otherwise(_without_format(request))
             parameters = _parameters(request, runs.LIST_PARAMETERS, runs.LIST_REPEATABLE)
-            _refuse(parameters, "cursor", "offset")
+            _refuse(parameters, "cursor", "offset", "order_by")
             return await self._export(request, "runs", kind, parameters, partial(_runs, parameters, kind))
 
         return handle

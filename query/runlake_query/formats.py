@@ -16,6 +16,8 @@ class Format(NamedTuple):
 CSV = Format("csv", "text/csv", "csv")
 NDJSON = Format("ndjson", "application/x-ndjson", "ndjson")
 PARQUET = Format("parquet", "application/vnd.apache.parquet", "parquet")
+SQL = Format("sql", "application/sql", "sql")
+"""The question itself (RFC 6922)."""
 ARROW = Format("arrow", "application/vnd.apache.arrow.stream", "arrows")
 
 EXPORTS = (CSV, NDJSON, PARQUET)

@@ -32,6 +32,7 @@ def _count(description: str, **schema: Any) -> dict[str, Any]:
 PATHS = {
     "run_id": _text("A run_id (the most recently created run of it), or an event_id; URL-encoded", minLength=1),
     "event_id": _text("The event_id of a run", format="uuid"),
+    "id": _text("What a refused message is called in the quarantine", pattern="^[0-9a-f]{32}$"),
     "sha": _text("A commit hash, or the first 4 or more characters of one", pattern="^[0-9a-zA-Z]{4,40}$"),
 }
 HEADERS = {
@@ -68,13 +69,18 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "ts_from": _time("Events of this time or later"),
     "ts_to": _time("Events before this time"),
     "format": _text(
-        "The format of the answer, before `Accept`: `json`, `csv`, `ndjson`, `parquet`; of SQL also `arrow`"
+        "The format of the answer, before `Accept`: `json`, `csv`, `ndjson`, `parquet`; of SQL also `arrow`; of"
+        " runs and rollups also `sql`: the question as a SELECT"
     ),
     "depth": _count("How many levels below the root to list; totals are of all", maximum=50, default=50),
     "field": _text("Changes that set this field", enum=[field.name for field in CHANGE_FIELDS]),
+    "dimension": _text("Whose values to list", enum=list(DIMENSIONS), default="agent_name"),
+    "prefix": _text("Values that begin so, whatever the case of their letters"),
     "group_by": _text(f"Up to 4 of {', '.join(DIMENSIONS)}, separated by commas"),
     "bucket": _text("Buckets of start_time", enum=["minute", "hour", "day", "week", "month"]),
     "tz": _text("The IANA time zone of the buckets", default="UTC"),
     "measures": _text("Measures, separated by commas"),
-    "order_by": _text("Columns to sort by, separated by commas; with `-` before those that descend"),
+    "order_by": _text(
+        "Columns to sort by, separated by commas; with `-` before those that descend. Of runs: one column, nulls last"
+    ),
 }

@@ -10,6 +10,7 @@ from runlake_query.bodies import NewCommit, NewEvent, NewRun, RunChange
 from runlake_query.bulkroutes import EXPORTED, bulk_routes
 from runlake_query.examples import CHANGE, COMMIT, EVENT, EVENT_SHOWN, RUN, RUN_SHOWN
 from runlake_query.exports import Exports
+from runlake_query.formats import SQL
 from runlake_query.idempotency import HEADER
 from runlake_query.reads import AFTER, Reads
 from runlake_query.routes import Answer, Route, answer
@@ -29,12 +30,14 @@ from runlake_query.schemas import (
     Summary,
 )
 from runlake_query.sql.service import Sql
+from runlake_query.statements import rollups_or_sql, runs_or_sql
 from runlake_query.status import Status
 from runlake_query.streamroutes import stream_routes
 from runlake_query.streams import Streams
 from runlake_query.writes import Writes
 
 _WRITE = (413, 415, 503)
+_SQL: dict[str, Any] = {SQL.content_type: None}
 _LIST = tuple(dict.fromkeys((*runs.LIST_PARAMETERS, *runs.LIST_REPEATABLE)))
 _ROLLUP = tuple(dict.fromkeys((*rollups.PARAMETERS, *rollups.REPEATABLE)))
 
@@ -122,10 +125,10 @@ def _writing(writes: Writes) -> list[Route]:
 def _reading(reads: Reads, exports: Exports) -> list[Route]:
     return [
         Route(
-            method="GET", path="/api/v1/runs", handler=exports.runs(reads.runs), parameters=("format", *_LIST),
-            tagged=True, problems=(503,),
-            summary="List runs, newest start first; or export all that match, in no particular order.",
-            answers={200: Answer("One page, or an export", {JSON: RunList, **EXPORTED})},
+            method="GET", path="/api/v1/runs", handler=runs_or_sql(exports.runs(reads.runs)),
+            parameters=("format", *_LIST), tagged=True, problems=(503,),
+            summary="List runs, newest start first or by `order_by`; or export all that match, in no particular order.",
+            answers={200: Answer("One page, an export, or the question as SQL", {JSON: RunList, **EXPORTED, **_SQL})},
         ),
         Route(
             method="GET", path="/api/v1/runs/{run_id}", handler=reads.run, parameters=AFTER, tagged=True,
@@ -138,10 +141,10 @@ def _reading(reads: Reads, exports: Exports) -> list[Route]:
             answers={200: answer("Distinct and sorted", Metadata)},
         ),
         Route(
-            method="GET", path="/api/v1/rollups", handler=exports.rollups(reads.rollups),
+            method="GET", path="/api/v1/rollups", handler=rollups_or_sql(exports.rollups(reads.rollups)),
             parameters=("format", *_ROLLUP), tagged=True,
             problems=(503,), summary="Measures of runs, by dimensions and buckets of time; or all groups as an export.",
-            answers={200: Answer("The groups and their totals, or an export", {JSON: Rollup, **EXPORTED})},
+            answers={200: Answer("The groups and their totals, an export, or SQL", {JSON: Rollup, **EXPORTED, **_SQL})},
         ),
         Route(
             method="GET", path="/api/v1/producers", handler=reads.producers, parameters=books.PRODUCER_PARAMETERS,

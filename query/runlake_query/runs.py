@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from runlake.fields import DIMENSIONS, RUN_FIELDS, Field
 from runlake.sqlfile import load_queries
+from runlake_query import runorder
 from runlake_query.filters import SINGLE_FILTERS, Where, where
 from runlake_query.jsontext import array, quoted
 from runlake_query.newest import NewestPages, Place
@@ -22,7 +23,7 @@ from runlake_query.totals import Totals
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
-LIST_PARAMETERS = ("limit", "offset", "cursor", "after", *SINGLE_FILTERS)
+LIST_PARAMETERS = ("limit", "offset", "cursor", "after", "order_by", *SINGLE_FILTERS)
 LIST_REPEATABLE = DIMENSIONS
 
 
@@ -58,8 +59,9 @@ def list_runs(snapshot: Snapshot, parameters: Parameters, memory: ListMemory | N
     """The body of `GET /api/v1/runs`."""
     condition = where(parameters)
     limit, offset = parameters.limit(), parameters.offset()
-    cursor = parameters.cursor(_Cursor)
-    if cursor is not None and offset:
+    order = runorder.order(parameters)
+    cursor = parameters.cursor(_Cursor) if order is None else None
+    if parameters.text("cursor") is not None and offset:
         raise InvalidParameter("offset", "cannot be combined with cursor")
 
     def count() -> int:
@@ -67,6 +69,9 @@ def list_runs(snapshot: Snapshot, parameters: Parameters, memory: ListMemory | N
         return int(found)
 
     total = memory.totals.of(condition, snapshot.positions, count) if memory else count()
+    if order is not None:
+        page = runorder.sorted_page(snapshot, parameters, order, condition.sql, condition.values, limit)
+        return _listed(_bodies(snapshot, page.places, memory), total, limit, offset, page.next_cursor)
     if offset >= total:
         places: list[Place] = []
     elif cursor is None and not offset and limit < total and memory is not None:
@@ -76,7 +81,10 @@ def list_runs(snapshot: Snapshot, parameters: Parameters, memory: ListMemory | N
     more = len(places) > limit
     places = places[:limit]
     next_cursor = encode_cursor(_Cursor(*places[-1])) if more else None
-    bodies = _bodies(snapshot, places, memory)
+    return _listed(_bodies(snapshot, places, memory), total, limit, offset, next_cursor)
+
+
+def _listed(bodies: list[str], total: int, limit: int, offset: int, next_cursor: str | None) -> bytes:
     return (
         f'{{"runs":{array(bodies)},"total":{total},"limit":{limit},"offset":{offset},'
         f'"next_cursor":{quoted(next_cursor)}}}'

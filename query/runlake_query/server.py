@@ -21,6 +21,8 @@ from runlake_query.etag import tagged
 from runlake_query.freshness import AFTER_TIMEOUT_S, Freshness
 from runlake_query.gateway import Gateway
 from runlake_query.hosts import Hosts
+from runlake_query.inventory import Inventory
+from runlake_query.inventoryroutes import inventory_routes
 from runlake_query.lineage import Lineage
 from runlake_query.lineageroutes import lineage_routes
 from runlake_query.metricspage import Metrics
@@ -28,6 +30,8 @@ from runlake_query.openapi import openapi
 from runlake_query.points import Points
 from runlake_query.progress import Progress
 from runlake_query.promises import Promises
+from runlake_query.quarantine import Quarantine
+from runlake_query.quarantineroutes import quarantine_routes
 from runlake_query.reader import Reader
 from runlake_query.reads import Reads, query
 from runlake_query.routetable import route_table
@@ -74,7 +78,9 @@ class Server:
         self._exports = bulk.exports(freshness, progress)
         self._sql = bulk.sql_service(freshness, progress, gateway, log)
         self.routes = route_table(reads, writes, status, streams, self._exports, self._sql)
+        self.routes += quarantine_routes(Quarantine(reader, freshness, progress, gateway, utcnow))
         self.routes += lineage_routes(Lineage(reader, freshness, progress))
+        self.routes += inventory_routes(Inventory(reader, freshness, progress))
         self._pages = Pages(token=auth.guards_reads, sql=bulk.sql)
         self._sign_in = SignIn(auth)
         self._cross_origin = cors.any

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from runlake_query.dashboard.pages import PATHS
+from runlake_query.dashboard.paths import VIEWS
 from support.api import Api
 from support.browsing import DEADLINE_MS, Seen, fill, new_run, panel
 from support.processes import Site
@@ -154,7 +154,7 @@ def test_sql_is_there_where_it_is_on(browser: Browser, tmp_path: Path) -> None:
 
 
 def test_every_path_of_the_dashboard_shows_a_view(page: Page) -> None:
-    for path in PATHS:
+    for path in VIEWS:
         if "{" in path or path in ("/compare", "/sql"):
             continue
         page.goto(path)

@@ -11,7 +11,7 @@ import pytest
 
 from runlake.fields import DIMENSIONS
 from runlake_query.auth import Auth
-from runlake_query.dashboard.pages import PATHS
+from runlake_query.dashboard.paths import VIEWS
 from support.api import Api
 from support.processes import Site
 
@@ -99,7 +99,7 @@ def test_with_a_token_on_everything_any_name_is_answered(api: Api) -> None:
 
 def test_every_view_is_open_and_nothing_else_is() -> None:
     auth = Auth(TOKEN)
-    for path in (*PATHS, "/ui/x/app.js", "/health", "/session"):
+    for path in (*VIEWS, "/ui/x/app.js", "/health", "/session"):
         auth.check("GET", path, None)
     for path in ("/api/v1/runs", "/metrics", "/ready", "/openapi.json", "/runsomething", "/ui"):
         with pytest.raises(Exception, match="token"):

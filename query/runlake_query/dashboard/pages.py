@@ -12,22 +12,8 @@ from msgspec import Struct
 from runlake.fields import DIMENSIONS
 from runlake.messages import Status
 from runlake_query.dashboard.assets import Assets, load_assets
+from runlake_query.dashboard.paths import ASSETS, VIEWS
 from runlake_query.problems import NotFound
-
-PATHS = (
-    "/",
-    "/runs",
-    "/runs/{run_id:.+}",
-    "/commits",
-    "/commits/{sha}",
-    "/producers",
-    "/quarantine",
-    "/system",
-    "/compare",
-    "/sql",
-)
-"""The paths of its views; the browser decides by them which one is shown."""
-PREFIX = "/ui/"
 
 _CHART_STYLES = (
     "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=' 'sha256-ji27qzEtxXZW+7dun6UwjHXJ18e6WAin1VvNtkzIE/o='"
@@ -67,9 +53,9 @@ class Pages:
 
     def add_to(self, app: web.Application) -> None:
         """Serve every path of the dashboard."""
-        for path in PATHS:
+        for path in VIEWS:
             app.router.add_get(path, self.page)
-        app.router.add_get(PREFIX + "{version}/{name}", self.asset)
+        app.router.add_get(ASSETS + "{version}/{name}", self.asset)
 
     async def page(self, request: web.Request) -> web.Response:
         """Any view."""

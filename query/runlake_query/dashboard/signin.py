@@ -6,7 +6,8 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from runlake_query.auth import SESSION_PATH, Auth
+from runlake_query.auth import Auth
+from runlake_query.dashboard.paths import SESSION
 from runlake_query.problems import Problem
 from runlake_query.sessions import COOKIE, LIFETIME_S
 
@@ -26,8 +27,8 @@ class SignIn:
 
     def add_to(self, app: web.Application) -> None:
         """Serve both."""
-        app.router.add_post(SESSION_PATH, self.begin)
-        app.router.add_delete(SESSION_PATH, self.end)
+        app.router.add_post(SESSION, self.begin)
+        app.router.add_delete(SESSION, self.end)
 
     async def begin(self, request: web.Request) -> web.Response:
         """204 with the cookie. 401 for a wrong token."""
