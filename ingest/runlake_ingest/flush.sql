@@ -59,6 +59,10 @@ FROM segment
 -- How far a worker's log is in the lake: its last flushed segment and position.
 SELECT coalesce(max(segment), 0), coalesce(max(last_seq), 0) FROM lake.flushes WHERE worker = $worker::UUID
 
+-- name: last_of_any
+-- The last position that any worker flushed.
+SELECT coalesce(max(last_seq), 0) FROM lake.flushes
+
 -- name: buckets
 -- How many accepted messages there are per bucket of time, newest first: where a window of bounded size may begin.
 SELECT bucket, sum(messages)::BIGINT

@@ -107,6 +107,14 @@ class LakeWriter:
             raise LakeUnavailable(f"The flushed position cannot be read: {error}") from error
         return (int(row[0]), int(row[1])) if row else (0, 0)
 
+    def last_of_any(self) -> int:
+        """The last `seq` that any worker flushed: where one that is new to a lake that has rows begins."""
+        try:
+            row = self._open.execute(_SQL["last_of_any"]).fetchone()
+        except duckdb.Error as error:
+            raise LakeUnavailable(f"The flushed positions cannot be read: {error}") from error
+        return int(row[0]) if row else 0
+
     def flush(self, segment: Segment) -> None:
         """Store a segment whole, in one transaction. Storing it again changes nothing."""
         if self.flushed(segment.worker)[0] >= segment.number:

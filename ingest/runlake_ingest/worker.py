@@ -14,6 +14,7 @@ from runlake.ids import Uuid7Source
 from runlake.lake.durability import make_folder
 from runlake.lake.maintenance import Limits as MaintenanceLimits
 from runlake.logs import Log
+from runlake.servicemanager import ServiceManager
 from runlake.settings import Settings
 from runlake_ingest import sockets
 from runlake_ingest.crashpoints import CrashPoints
@@ -44,9 +45,10 @@ class Worker:
     threads.
     """
 
-    def __init__(self, settings: Settings, log: Log, crash: CrashPoints | None = None) -> None:
+    def __init__(self, settings: Settings, log: Log, manager: ServiceManager, crash: CrashPoints | None = None) -> None:
         self._settings = settings
         self._log = log
+        self._manager = manager
         self._crash = crash or CrashPoints()
         self._notices = Notices()
         self._stopping = False
@@ -84,6 +86,8 @@ class Worker:
             except LakeUnavailable as error:
                 if pause == _FIRST_RETRY_SECONDS:
                     self._log.warning("lake_unavailable", reason=str(error))
+                    self._manager.status(f"Waiting for the lake: {error}")
+            self._manager.alive()
             time.sleep(pause)
             pause = min(pause * 2, _LAST_RETRY_SECONDS)
         return None
@@ -96,8 +100,12 @@ class Worker:
         segments = recover(journal, aside, lake, lambda worker: self._lake.flushed(worker)[0], self._log)
         for done, segment in enumerate(segments):
             self._log.info("recovering", segment=segment.number, messages=segment.messages, left=len(segments) - done)
+            self._manager.status(f"Bringing the journal to the lake: {len(segments) - done} segments left")
+            self._manager.alive()
             flush_segment(self._lake, segment, self._crash, self._log)
         position = Position(*self._lake.flushed(self._folder.worker))
+        if not position.segment:  # a folder that was restored: its runs go on, and changes fold by `seq`
+            position = Position(0, self._lake.last_of_any())
         horizon, ids = self._lake.window(self._settings.window_ids)
         window = Window(self._settings.window_ids, horizon, position.segment, position.seq)
         for event_id, seconds in ids:
@@ -171,9 +179,11 @@ class Worker:
             feed=settings.feed_bind,
             metrics=page.address,
         )
+        self._manager.ready(f"Taking in messages at {settings.ingest_bind}")
         try:
             while not self._stopping:
                 receiver.step()
+                self._manager.alive()
             self._finish(receiver)
         finally:
             for thread in threads:
@@ -187,6 +197,7 @@ class Worker:
     def _finish(self, receiver: Receiver) -> None:
         """Stop taking, drain, flush. What the lake does not take in time stays in the journal."""
         self._log.info("stopping")
+        self._manager.stopping("Bringing the journal to the lake")
         _until(receiver.drained, receiver, _DRAIN_SECONDS)
         receiver.seal()
         if not _until(receiver.flushed, receiver, _LAST_FLUSH_SECONDS):

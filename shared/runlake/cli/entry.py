@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from runlake.cli import (
+    backup,
     commits,
     demo,
     doctor,
@@ -18,6 +19,7 @@ from runlake.cli import (
     maintain,
     prices,
     producers,
+    quarantine,
     reprice,
     rollup,
     runs,
@@ -91,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         rollup,
         commits,
         producers,
+        quarantine,
         prices,
         reprice,
         sql,
@@ -98,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         import_sqlite,
         spool,
         maintain,
+        backup,
         verify,
         doctor,
     ):

@@ -8,9 +8,14 @@ from runlake.cli.failure import CommandFailed
 from runlake.settings import Settings
 
 
-def need_lake(settings: Settings) -> None:
-    """Return when the lake of these settings can be opened here. Raises CommandFailed, which says what is missing."""
+def need_duckdb() -> None:
+    """Return when lakes can be opened here. Raises CommandFailed, which says what to install."""
     if importlib.util.find_spec("duckdb") is None:
         raise CommandFailed("duckdb is not installed here; install the servers with `pip install 'runlake[server]'`.")
+
+
+def need_lake(settings: Settings) -> None:
+    """Return when the lake of these settings can be opened here. Raises CommandFailed, which says what is missing."""
+    need_duckdb()
     if not settings.catalog_path.is_file():
         raise CommandFailed(f"there is no lake at {settings.catalog_path} yet: the ingest worker makes it.")

@@ -126,8 +126,10 @@ def _check_journal(found: dict[str, Any], flushed: dict[str, tuple[int, int]]) -
     for worker, number, first_seq, last_seq in found["segments"]:
         if number <= flushed.get(worker, (0, 0))[0]:
             continue  # in the lake already
-        if first_seq > at.get(worker, 0) + 1:
-            wrong.append(f"worker {worker}: positions {at.get(worker, 0) + 1:,} to {first_seq - 1:,} are missing")
+        begins_after_another = worker not in at and first_seq - 1 in at.values()  # in a folder that was restored
+        before = first_seq - 1 if begins_after_another else at.get(worker, 0)
+        if first_seq > before + 1:
+            wrong.append(f"worker {worker}: positions {before + 1:,} to {first_seq - 1:,} are missing")
         waiting += last_seq - first_seq + 1
         at[worker] = last_seq
     return Check("journal", f"{waiting:,} messages that wait for the lake", wrong, found["notes"])

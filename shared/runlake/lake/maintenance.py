@@ -33,6 +33,7 @@ from msgspec import Struct
 
 from runlake.lake.attach import CATALOG
 from runlake.lake.duck import quote
+from runlake.lake.filehold import may_delete
 from runlake.sqlfile import load_queries
 
 _SQL = load_queries("runlake.lake", "maintenance.sql")
@@ -40,9 +41,10 @@ _MERGE_AT = 8
 _INLINED_AT = 8
 _SNAPSHOTS_AT_ONCE = 1_000
 _FILES_AT_ONCE = 1_000
-_OUR_FILE = re.compile(r"ducklake-[0-9a-f-]{36}\.parquet")
+_OUR_FILE = re.compile(r"ducklake-[0-9a-f-]{36}(-delete)?\.parquet")
 SORTED_TABLES = ("run_changes", "events")
 StepName = Literal["inline", "merge", "expire", "remove", "orphans"]
+_DELETING = frozenset(("remove", "orphans"))
 
 
 class Limits(Struct, frozen=True):
@@ -203,7 +205,13 @@ class Maintainer:
         return found, plan(found, self._limits)
 
     def run(self, step: Step) -> Done:
-        """Do one step. Raises duckdb.Error, OSError."""
+        """Do one step. While somebody holds the files (`filehold.py`) none is deleted. Raises duckdb.Error, OSError."""
+        if step.name not in _DELETING:
+            return self._run(step)
+        with may_delete(self._storage) as allowed:
+            return self._run(step) if allowed else Done(step)
+
+    def _run(self, step: Step) -> Done:
         connection = self._connection
         connection.execute("BEGIN")
         try:

@@ -6,7 +6,7 @@
 SELECT (SELECT count(*) FROM {lake}.run_changes) + (SELECT count(*) FROM {lake}.events)
 
 -- name: positions
--- Workers whose positions are not 1, 2, 3 … up to what `flushes` says, each once.
+-- Workers whose positions are not those from the first to the last that `flushes` says, each once.
 WITH log AS (
     SELECT worker, seq FROM {lake}.run_changes
     UNION ALL
@@ -14,28 +14,37 @@ WITH log AS (
 ), found AS (
     SELECT worker, min(seq) AS first, max(seq) AS last, count(*) AS n, count(DISTINCT seq) AS seqs FROM log GROUP BY worker
 ), flushed AS (
-    SELECT worker, max(last_seq) AS last FROM {lake}.flushes GROUP BY worker
+    SELECT worker, min(first_seq) AS first, max(last_seq) AS last FROM {lake}.flushes GROUP BY worker
+), both_said AS (
+    SELECT
+        coalesce(found.worker, flushed.worker) AS worker,
+        coalesce(flushed.first, 1) AS first,
+        coalesce(flushed.last, 0) AS last,
+        coalesce(found.n, 0) AS n,
+        coalesce(found.seqs, 0) AS seqs,
+        found.first AS found_first,
+        found.last AS found_last
+    FROM found
+    FULL JOIN flushed ON flushed.worker = found.worker
 )
-SELECT
-    coalesce(found.worker, flushed.worker)::VARCHAR,
-    coalesce(found.n, 0) - coalesce(found.seqs, 0) AS repeated,
-    coalesce(flushed.last, 0) - coalesce(found.seqs, 0) AS missing
-FROM found
-FULL JOIN flushed ON flushed.worker = found.worker
-WHERE coalesce(found.n, 0) <> coalesce(found.seqs, 0)
-    OR coalesce(found.seqs, 0) <> coalesce(flushed.last, 0)
-    OR coalesce(found.last, 0) <> coalesce(flushed.last, 0)
-    OR coalesce(found.first, 1) <> 1
+SELECT worker::VARCHAR, n - seqs AS repeated, last - first + 1 - seqs AS missing
+FROM both_said
+WHERE n <> seqs OR seqs <> last - first + 1 OR found_first <> first OR found_last <> last
 ORDER BY 1
 
 -- name: flushes
--- Flushes that do not go on where the one before ended.
+-- Flushes that do not go on where the one before ended. A worker's first one begins at 1; or, in a lake that was restored,
+-- where another worker's log ended.
 SELECT worker::VARCHAR, segment, first_seq, before
 FROM (
     SELECT
         worker, segment, first_seq,
-        coalesce(lag(last_seq) OVER (PARTITION BY worker ORDER BY segment, last_seq), 0) AS before
-    FROM {lake}.flushes
+        coalesce(
+            lag(last_seq) OVER (PARTITION BY worker ORDER BY segment, last_seq),
+            (SELECT max(o.last_seq) FROM {lake}.flushes AS o WHERE o.worker <> f.worker AND o.last_seq = f.first_seq - 1),
+            0
+        ) AS before
+    FROM {lake}.flushes AS f
 )
 WHERE first_seq <> before + 1
 ORDER BY 1, 2
@@ -56,9 +65,10 @@ WHERE received <> accepted + duplicate + rejected
 UNION ALL
 SELECT 'worker ' || coalesce(books.worker, flushed.worker)::VARCHAR
 FROM (SELECT worker, sum(accepted) AS accepted FROM {lake}.deliveries GROUP BY worker) AS books
-FULL JOIN (SELECT worker, max(last_seq) AS last FROM {lake}.flushes GROUP BY worker) AS flushed
-    ON flushed.worker = books.worker
-WHERE coalesce(books.accepted, 0) <> coalesce(flushed.last, 0)
+FULL JOIN (
+    SELECT worker, max(last_seq) - min(first_seq) + 1 AS messages FROM {lake}.flushes GROUP BY worker
+) AS flushed ON flushed.worker = books.worker
+WHERE coalesce(books.accepted, 0) <> coalesce(flushed.messages, 0)
 ORDER BY 1
 
 -- name: chains
