@@ -18,11 +18,14 @@ import threading
 from collections.abc import Callable
 from random import Random
 from time import monotonic
+from typing import Any
 from uuid import UUID
 from weakref import ref
 
 from runlake.adoption import Adoption
+from runlake.briefmessages import BriefEnd, BriefEvent, BriefMessage, BriefStart
 from runlake.ids import Uuid7Source
+from runlake.inheritedlocks import close_inherited_locks
 from runlake.intake import (
     FAILED,
     NOT_A_MESSAGE,
@@ -32,6 +35,7 @@ from runlake.intake import (
     UNDELIVERED,
     Intake,
 )
+from runlake.interruption import pass_on
 from runlake.messages import CommitAssociated, Message, RunEvent, RunStarted, RunUpdated
 from runlake.notices import Notices
 from runlake.plain import PlainEncoder
@@ -46,6 +50,8 @@ ENDPOINT_VARIABLE = "RUNLAKE_INGEST"
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:8766"
 Mark = tuple[Sender, int]
 _MESSAGES = (RunEvent, RunUpdated, RunStarted, CommitAssociated)
+_KINDS = frozenset((*_MESSAGES, BriefStart, BriefEvent, BriefEnd))
+"""Looked up first: asking a class that is not the message's costs as much as encoding."""
 
 
 class Emitter:
@@ -106,8 +112,11 @@ class Emitter:
         self._exit_timeout_s = exit_timeout_s
         self.host = os.uname().nodename or "localhost"
         """This machine's name, as runs carry it."""
-        self.new_id: Callable[[], UUID] = self._start_empty()
+        ids = self._start_empty()
+        self.new_id: Callable[[], UUID] = ids
         """Makes UUIDv7s for messages, without a system call."""
+        self.new_key: Callable[[], str] = ids.text
+        """`new_id`, as text."""
         itself = ref(self)
         os.register_at_fork(after_in_child=lambda: _start_child(itself))
         self._at_exit = lambda: _close_at_exit(itself)
@@ -123,7 +132,7 @@ class Emitter:
         self._intake = Intake(start, self._queue_messages, self._queue_bytes, spool, self._notices)
         self.encode = PlainEncoder(self._intake.described.add).encode
         """Encodes a message as `emit` does; raises when there is no way to."""
-        self._encode: Callable[[Message], bytes] = self.encode
+        self._encode: Callable[[Any], bytes] = self.encode
         self._sender = Sender(self._options, self._producer, start, self._intake, self._notices, adoption)
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -138,33 +147,45 @@ class Emitter:
         if self._intake.spool is not None:
             self._intake.spool.abandon()
         self._sender.abandon()
-        self.new_id = self._start_empty()
+        if self._spool.root is not None:
+            close_inherited_locks(self._spool.root)
+        ids = self._start_empty()
+        self.new_id, self.new_key = ids, ids.text
 
-    def emit(self, message: Message) -> bool:
+    def emit(self, message: Message | BriefMessage) -> bool:
         """Take a message for delivery. Returns at once: True when it was taken, False when it was dropped and counted
         (see `stats`)."""
+        reason = ""
         try:
             intake = self._intake
             intake.emitted.add()
-            if not isinstance(message, _MESSAGES):
-                intake.dropped[NOT_A_MESSAGE].add()
-                return False
-            try:
+            reason = NOT_A_MESSAGE
+            if type(message) in _KINDS or isinstance(message, _MESSAGES):
+                reason = NOT_ENCODABLE
                 raw = self._encode(message)
-            except Exception:  # noqa: BLE001 (the agent's own objects are at work here; counted)
-                intake.dropped[NOT_ENCODABLE].add()
-                return False
-        except Exception:  # noqa: BLE001 (the interpreter is half gone)
-            return False
-        try:
-            taken = intake.put(raw)
-        except Exception as error:  # noqa: BLE001 (counted, and told)
-            intake.dropped[FAILED].add()
-            self._notices.say("failed", f"RunLake could not take a message: {type(error).__name__}: {error}")
+                reason = FAILED
+                taken = intake.put(raw)
+            else:
+                taken = intake.drop(NOT_A_MESSAGE)
+        except BaseException as error:  # noqa: BLE001 (the agent's own objects are at work here; counted)
             taken = False
+            try:
+                if reason:
+                    intake.dropped[reason].add()
+                self._tell(reason, error)
+            except Exception:  # noqa: BLE001 (the stack is full, or the interpreter half gone)
+                return False
         if self._thread is None:
-            self._start_thread()
+            try:
+                self._start_thread()
+            except Exception:  # noqa: BLE001 (as above; the next message starts it)
+                return taken
         return taken
+
+    def _tell(self, reason: str, error: BaseException) -> None:
+        if reason == FAILED:
+            self._notices.say("failed", f"RunLake could not take a message: {type(error).__name__}: {error}")
+        pass_on(error)
 
     def last_number(self) -> int:
         """A ticket for all that was emitted up to now, for `delivered`. It grows, but counts nothing."""

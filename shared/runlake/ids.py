@@ -10,6 +10,8 @@ from uuid import UUID, SafeUUID
 
 _VERSION_7 = 0x7 << 76
 _VARIANT_RFC = 0b10 << 62
+_TICKS = (1 << 60) - 1
+_DRAWN = 64
 _new = object.__new__
 _set = object.__setattr__
 
@@ -26,23 +28,48 @@ class Uuid7Source:
         self._clock_ns = clock_ns
         self._random = random.Random()
         self._last = 0
+        self._head = (-1, "")  # the milliseconds of the last text, and what it began with
+        self._tails: list[str] = []
         self.reseed()
 
     def reseed(self) -> None:
         """Draw a new seed from the operating system."""
         self._random.seed(os.urandom(32))
+        self._tails = []
 
     def __call__(self) -> UUID:
-        nanoseconds = self._clock_ns()
-        milliseconds, rest = divmod(nanoseconds, 1_000_000)
-        ticks = (milliseconds << 12) | (rest * 4096 // 1_000_000)
-        if ticks <= self._last:  # the clock stood still or went back
-            ticks = self._last + 1
-        self._last = ticks
-        value = ((ticks >> 12) & 0xFFFF_FFFF_FFFF) << 80
-        value |= _VERSION_7 | ((ticks & 0xFFF) << 64)
-        value |= _VARIANT_RFC | self._random.getrandbits(62)
+        ticks = self._next_ticks()
+        value = (ticks >> 12) << 80 | _VERSION_7 | (ticks & 0xFFF) << 64 | _VARIANT_RFC | self._random.getrandbits(62)
         made = _new(UUID)  # what UUID's own checks would cost is as much as all of the above
         _set(made, "int", value)
         _set(made, "is_safe", SafeUUID.unknown)
         return made
+
+    def text(self) -> str:
+        """The next one as text, as `str` of it would be: for those who send it, in a third of the time."""
+        ticks = self._next_ticks()
+        millisecond, head = self._head
+        if ticks >> 12 != millisecond:
+            millisecond = ticks >> 12
+            head = f"{millisecond >> 16:08x}-{millisecond & 0xFFFF:04x}-7"
+            self._head = millisecond, head
+        try:
+            return f"{head}{ticks & 0xFFF:03x}{self._tails.pop()}"
+        except IndexError:
+            return f"{head}{ticks & 0xFFF:03x}{self._more_tails()}"
+
+    def _more_tails(self) -> str:
+        """Draw the random parts of the next texts at once. Those of one draw share 14 of their 62 random bits, which
+        other processes have to guess all the same."""
+        first = f"-{0x8000 | self._random.getrandbits(14):04x}-"
+        tails = self._random.randbytes(6 * _DRAWN).hex("-", 6).replace("-", f" {first}").split(" ")
+        self._tails = tails[1:]
+        return first + tails[0]
+
+    def _next_ticks(self) -> int:
+        """The time in 4096ths of a millisecond, 60 bits; later than the last."""
+        ticks = self._clock_ns() * 64 // 15_625 & _TICKS
+        if ticks <= self._last:  # the clock stood still or went back
+            ticks = self._last + 1
+        self._last = ticks
+        return ticks

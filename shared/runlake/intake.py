@@ -64,16 +64,16 @@ class Intake:
     def put(self, raw: bytes) -> bool:
         """Take one encoded message, or drop and count it. True when it was taken."""
         if self.closed:
-            return self._drop(CLOSED)
+            return self.drop(CLOSED)
         if len(raw) > MAX_MESSAGE_BYTES:
-            return self._drop(TOO_LARGE)
+            return self.drop(TOO_LARGE)
         last = self._last
         try:
             last.append(raw)
         except Sealed:
             return self._put_further(raw)
         except QueueFull:
-            return self._drop(QUEUE_FULL)
+            return self.drop(QUEUE_FULL)
         if last.volatile:
             self.in_memory.add()
         return True
@@ -129,30 +129,31 @@ class Intake:
             last.seal()
             last = last.next
 
-    def _drop(self, reason: str) -> bool:
+    def drop(self, reason: str) -> bool:
+        """Count a message as dropped. Returns False."""
         self.dropped[reason].add()
         return False
 
     def _put_further(self, raw: bytes) -> bool:
         while True:
             if self.closed:
-                return self._drop(CLOSED)
+                return self.drop(CLOSED)
             last = self._last
             following = last.next
             if following is None:
                 if self._full:
-                    return self._drop(SPOOL_FULL)
+                    return self.drop(SPOOL_FULL)
                 following = self._make_segment(last, len(raw))
                 if following is None:
                     self._full = True
-                    return self._drop(SPOOL_FULL)
+                    return self.drop(SPOOL_FULL)
             self._go_on(last, following)
             try:
                 following.append(raw)
             except Sealed:
                 continue
             except QueueFull:
-                return self._drop(QUEUE_FULL)
+                return self.drop(QUEUE_FULL)
             if following.volatile:
                 self.in_memory.add()
             return True

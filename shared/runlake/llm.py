@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from runlake.interruption import pass_on
 from runlake.messages import MAX_COUNT
 from runlake.plainvalue import PlainValues
 from runlake.validation import usable_cost
@@ -97,7 +98,8 @@ def prompt_hash(prompt: object) -> str | None:
                 return None
             raw = msgspec.json.encode(plain, order="deterministic")
         return hashlib.sha256(raw).hexdigest()
-    except Exception:  # noqa: BLE001 (the agent's own objects are at work here)
+    except BaseException as error:  # noqa: BLE001 (the agent's own objects are at work here)
+        pass_on(error)
         return None
 
 
@@ -158,5 +160,6 @@ def _get(holder: object, name: str) -> Any:
     getter: Callable[..., Any] | None = holder.get if isinstance(holder, Mapping) else None
     try:
         return getter(name) if getter is not None else getattr(holder, name, None)
-    except Exception:  # noqa: BLE001 (the agent's own object)
+    except BaseException as error:  # noqa: BLE001 (the agent's own object)
+        pass_on(error)
         return None

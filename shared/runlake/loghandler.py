@@ -7,6 +7,7 @@ import traceback
 from contextvars import ContextVar
 
 from runlake.current import current
+from runlake.interruption import pass_on
 from runlake.plainvalue import MAX_DESCRIPTION_CHARS, cut, describe, type_name
 
 MAX_MESSAGE_CHARS = 8_192
@@ -43,7 +44,7 @@ class RunLogHandler(logging.Handler):
                 payload["exception.message"] = cut(_text(error), MAX_DESCRIPTION_CHARS)
                 payload["exception.stacktrace"] = _stacktrace(error)
             run.log_record(payload, self._max_records)
-        except Exception as error:  # noqa: BLE001 (logging must not hurt the agent)
+        except BaseException as error:  # noqa: BLE001 (logging must not hurt the agent)
             run.complain("RunLogHandler", error)
         finally:
             self._busy.reset(token)
@@ -52,14 +53,16 @@ class RunLogHandler(logging.Handler):
 def _message(record: logging.LogRecord) -> str:
     try:
         return cut(record.getMessage(), MAX_MESSAGE_CHARS)
-    except Exception:  # noqa: BLE001 (arguments that do not fit, objects of the agent's own)
+    except BaseException as error:  # noqa: BLE001 (arguments that do not fit, objects of the agent's own)
+        pass_on(error)
         return cut(f"{_text(record.msg)} % {describe(record.args)}", MAX_MESSAGE_CHARS)
 
 
 def _text(value: object) -> str:
     try:
         return str(value)
-    except Exception:  # noqa: BLE001 (the agent's own object)
+    except BaseException as error:  # noqa: BLE001 (the agent's own object)
+        pass_on(error)
         return describe(value)
 
 

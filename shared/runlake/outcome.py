@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from runlake.interruption import pass_on
 from runlake.messages import MAX_TEXT_CHARS, Status
 from runlake.plain import CUT, cut
 
@@ -41,7 +42,8 @@ def _summary(error: BaseException) -> str:
     name = type(error).__name__
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 (the agent's own exception)
+    except BaseException as problem:  # noqa: BLE001 (the agent's own exception)
+        pass_on(problem)
         text = ""
     return cut(f"{name}: {text}" if text else name, MAX_SUMMARY_CHARS)
 
@@ -51,7 +53,8 @@ def _details(error: BaseException) -> str | None:
         import traceback  # noqa: PLC0415 (a run that goes well does without it)
 
         text = "".join(traceback.format_exception(error))
-    except Exception:  # noqa: BLE001 (the agent's own exception)
+    except BaseException as problem:  # noqa: BLE001 (the agent's own exception)
+        pass_on(problem)
         return None
     if len(text) <= MAX_TEXT_CHARS:
         return text

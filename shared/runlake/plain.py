@@ -14,6 +14,8 @@ from uuid import UUID
 
 import msgspec
 
+from runlake.briefmessages import BriefEnd, BriefEvent, BriefMessage, BriefStart
+from runlake.interruption import pass_on
 from runlake.messages import MAX_TEXT_CHARS, CommitAssociated, Message, RunEvent
 from runlake.plainvalue import CUT, MAX_DESCRIPTION_CHARS, PlainValues, clean, cut, describe
 from runlake.validation import MAX_MAP_DEPTH, MAX_MAP_VALUES
@@ -26,7 +28,10 @@ QUICK_CHARS = 196_608
 _MAPS = ("payload", "metrics_json", "context_json")
 _AS_IT_IS = frozenset((UUID, datetime, Decimal, bool, float))
 _ROOM_BYTES = 2_048
+_FEW_VALUES = 64
 _SHORT_CHARS = 16_384
+_WITHOUT_MAPS = frozenset((CommitAssociated, BriefStart, BriefEnd))
+_EVENTS = frozenset((RunEvent, BriefEvent))
 
 
 class PlainEncoder:
@@ -37,13 +42,13 @@ class PlainEncoder:
         self._on_described = on_described
         self._encode = msgspec.msgpack.Encoder(enc_hook=self._hook).encode
 
-    def encode(self, message: Message) -> bytes:
+    def encode(self, message: Message | BriefMessage) -> bytes:
         """One message as MessagePack, as the wire wants it. Raises when there is no way to encode it."""
         try:
             kind = type(message)
-            if kind is RunEvent:
+            if kind in _EVENTS:
                 fit = message.payload is None or _fits(message.payload)  # type: ignore[union-attr]
-            elif kind is CommitAssociated:
+            elif kind in _WITHOUT_MAPS:
                 fit = True
             else:
                 metrics, context = message.metrics_json, message.context_json  # type: ignore[union-attr]
@@ -52,11 +57,11 @@ class PlainEncoder:
                 raw = self._encode(message)
                 if len(raw) <= MAX_MESSAGE_BYTES:
                     return raw
-        except Exception:  # noqa: BLE001 (whatever it was, the slow way avoids it)
-            pass
+        except BaseException as error:  # noqa: BLE001 (whatever an object did, the slow way avoids it)
+            pass_on(error)
         return self._rebuilt(message)
 
-    def _rebuilt(self, message: Message) -> bytes:
+    def _rebuilt(self, message: Message | BriefMessage) -> bytes:
         values = {name: getattr(message, name) for name in message.__struct_fields__}
         values = {name: value for name, value in values.items() if value is not None}
         maps = {name: values.pop(name) for name in _MAPS if name in values}
@@ -86,6 +91,22 @@ def _fits(value: Any) -> bool:
     """Whether a map can go out as it is: keys and values that the wire knows, and within the worker's bounds."""
     if type(value) is not dict:
         return False
+    chars = 0
+    if len(value) <= _FEW_VALUES:  # most are flat and small: all of the below in one pass
+        for key, item in value.items():
+            kind = type(item)
+            if kind is str:
+                chars += len(item)
+            elif kind is float:
+                if item - item != 0.0:  # not finite
+                    return False
+            elif kind is not int and item is not None and kind is not bool:
+                break
+            if type(key) is not str:
+                return False
+            chars += len(key)
+        else:
+            return chars <= QUICK_CHARS
     level: list[Any] = [value]
     values = chars = 0
     for _ in range(MAX_MAP_DEPTH):

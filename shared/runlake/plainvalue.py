@@ -23,6 +23,7 @@ from itertools import islice
 from typing import Any
 from uuid import UUID
 
+from runlake.interruption import pass_on
 from runlake.validation import MAX_MAP_DEPTH, MAX_MAP_VALUES
 
 MAX_STRING_CHARS = 262_144
@@ -67,7 +68,8 @@ def describe(value: object) -> str:
         if isinstance(value, list | tuple | set | frozenset | dict | deque) and len(value) > 8:
             return f"<{name} of {len(value):,}>"
         return cut(repr(value), MAX_DESCRIPTION_CHARS)
-    except Exception:  # noqa: BLE001 (the agent's own code runs here)
+    except BaseException as error:  # noqa: BLE001 (the agent's own code runs here)
+        pass_on(error)
         return f"<{name}>"
 
 
@@ -92,7 +94,8 @@ class PlainValues:
         self._size -= 9
         try:
             return self._of(value, depth)
-        except Exception:  # noqa: BLE001 (the agent's own objects are at work here)
+        except BaseException as error:  # noqa: BLE001 (the agent's own objects are at work here)
+            pass_on(error)
             return self._described(describe(value))
 
     def _of(self, value: Any, depth: int) -> Any:
@@ -185,7 +188,8 @@ class PlainValues:
     def _key(self, key: Any) -> str:
         try:
             text = _key_text(key.value if isinstance(key, Enum) else key)
-        except Exception:  # noqa: BLE001 (the agent's own object)
+        except BaseException as error:  # noqa: BLE001 (the agent's own object)
+            pass_on(error)
             text = describe(key)
         text = clean(cut(text, MAX_KEY_CHARS))
         self._size -= len(text) if text.isascii() else 4 * len(text)
@@ -233,7 +237,8 @@ def _key_text(key: Any) -> str:
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # noqa: BLE001 (the agent's own exception)
+    except BaseException as problem:  # noqa: BLE001 (the agent's own exception)
+        pass_on(problem)
         return describe(error)
 
 

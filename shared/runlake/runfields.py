@@ -17,6 +17,7 @@ from typing import Any, TypeVar, get_args
 from uuid import UUID
 
 from runlake.errors import InvalidMessage
+from runlake.interruption import pass_on
 from runlake.messages import (
     MAX_COUNT,
     MAX_NAME_CHARS,
@@ -106,7 +107,8 @@ def build(
     """
     try:
         return _built(make, fixed, given, context, encode)
-    except Exception:  # noqa: BLE001 (the agent's own objects are at work here; told as moved)
+    except BaseException as error:  # noqa: BLE001 (the agent's own objects are at work here; told as moved)
+        pass_on(error)
         return make(**fixed), list(given)
 
 
@@ -163,7 +165,8 @@ def repair(name: str, value: Any) -> Any:
         if name in _AS_GIVEN:
             return None
         return cut(_text(value), MAX_TEXT_CHARS if name in _TEXTS else MAX_NAME_CHARS)
-    except Exception:  # noqa: BLE001 (the agent's own objects are at work here)
+    except BaseException as error:  # noqa: BLE001 (the agent's own objects are at work here)
+        pass_on(error)
         return None
 
 
@@ -180,7 +183,8 @@ def usable_time(value: object, now: datetime) -> datetime | None:
             return None
         zoned = value if value.tzinfo else value.astimezone()
         return zoned if EARLIEST <= zoned <= now + AHEAD else None
-    except Exception:  # noqa: BLE001 (times at the edge of the calendar, zones of the agent's own)
+    except BaseException as error:  # noqa: BLE001 (times at the edge of the calendar, zones of the agent's own)
+        pass_on(error)
         return None
 
 
@@ -199,5 +203,6 @@ def _text(value: object) -> str:
         value = value.value
     try:
         return "" if value is None else str(value)
-    except Exception:  # noqa: BLE001 (the agent's own object)
+    except BaseException as error:  # noqa: BLE001 (the agent's own object)
+        pass_on(error)
         return describe(value)

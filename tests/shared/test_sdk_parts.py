@@ -1,15 +1,24 @@
-"""The pure parts of the SDK: the sender's books, the backoff, the counter."""
+"""The pure parts of the SDK: the sender's books, the backoff, the counter, the messages of few fields."""
 
 from __future__ import annotations
 
 import random
 import threading
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
 
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runlake import wire
 from runlake.backoff import Backoff, Patience
+from runlake.briefmessages import BriefEnd, BriefEvent, BriefStart
+from runlake.messages import RunEvent, RunStarted, RunUpdated
 from runlake.outbox import Outbox
+from runlake.plain import PlainEncoder
 from runlake.tally import Tally
 
 
@@ -87,3 +96,23 @@ def test_a_tally_counts_every_thread_and_its_reading_changes_nothing() -> None:
     for thread in threads:
         thread.join()
     assert tally.value == tally.value == 200_000
+
+
+@pytest.mark.parametrize(("brief", "whole"), [(BriefStart, RunStarted), (BriefEvent, RunEvent), (BriefEnd, RunUpdated)])
+def test_a_brief_message_is_on_the_wire_the_one_that_it_is_brief_for(brief: Any, whole: Any) -> None:
+    """Same kind, same names of fields, same values; and what is not said is absent."""
+    key, now = uuid4(), datetime.now(UTC)
+    values: dict[str, Any] = {
+        **{"event_id": key, "run_event_id": key, "run_id": "r", "agent_name": "a", "job_type": "j", "host": "h"},
+        **{"start_time": now, "ts": now, "end_time": now, "duration_ms": 7, "type": "t", "payload": {"a": 1}},
+        **{"status": "running", "trace_id": "1", "span_id": "2", "error_summary": "s", "error_details": "d"},
+    }
+    given = {name: values[name] for name in brief.__struct_fields__}
+    as_text = {name: str(value) if value is key else value for name, value in given.items()}
+    encode = PlainEncoder(lambda: None).encode
+    assert wire.decode_message(encode(brief(**as_text))) == whole(**given)
+    required = brief.__struct_fields__[: len(brief.__struct_fields__) - len(brief.__struct_defaults__)]
+    least = {name: given[name] for name in required}
+    sent = msgspec.msgpack.decode(encode(brief(**{name: as_text[name] for name in required})))
+    assert sent.keys() == {"kind", *required}
+    assert wire.decode_message(msgspec.msgpack.encode(sent)) == whole(**least)
