@@ -203,9 +203,9 @@ def test_answers_in_another_order_settle_what_they_name(tmp_path: Path) -> None:
         if received.header.batch == 1:
             return [ack(received.header)]
         held.append(received.header)
-        if len(held) < 3:
+        if sum(header.count for header in held) < 1_500 and len(held) % 16:  # so many may be in flight
             return []
-        return [ack(header) for header in reversed(held)]
+        return [ack(header) for header in reversed(held)]  # those before once more, which changes nothing
 
     with Router(ipc(tmp_path), script) as router:
         emitter = Emitter(router.endpoint)
@@ -215,7 +215,8 @@ def test_answers_in_another_order_settle_what_they_name(tmp_path: Path) -> None:
             emitter.emit(event())
         assert emitter.flush()
         assert emitter.stats().accepted == 1_501
-        assert len(router.received) == 4
+        assert len(held) >= 3
+        assert len(router.received) == 1 + len(held)
         assert emitter.close()
 
 
