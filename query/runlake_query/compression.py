@@ -12,8 +12,10 @@ _LEVEL = 4
 
 def accepts_gzip(header: str | None) -> bool:
     """Whether an Accept-Encoding header (RFC 9110, section 12.5.3) takes gzip."""
+    if not header:
+        return False
     quality = {}
-    for part in (header or "").split(","):
+    for part in header.split(","):
         name, _, parameters = part.strip().partition(";")
         weight = parameters.replace(" ", "").removeprefix("q=") or "1"
         quality[name.strip().lower()] = weight

@@ -183,7 +183,8 @@ class Gateway:
             return []
         parcel = _Parcel(len(messages))
         self._queue.extend(_Waiting(message, parcel, index, searched) for index, message in enumerate(messages))
-        self._turn_soon()
+        if self._has_room():  # else an ack makes it, and is a turn of its own
+            self._turn_soon()
         parcel.timer = asyncio.get_running_loop().call_later(self._connect_s, self._not_yet, parcel)
         try:
             await parcel.future
@@ -229,12 +230,9 @@ class Gateway:
         if link is None:
             return
         try:
-            link.wait(0)
             self._listen(link)
-            if link.state is LinkState.OPEN and link is self._link:
-                self._send(link, now)
-                link.wait(0)  # the descriptor is edge-triggered: what came during the send would go unnoticed
-                self._listen(link)
+            while link.state is LinkState.OPEN and link is self._link and self._send(link, now):
+                self._listen(link)  # the descriptor is edge-triggered: what came during the send would go unnoticed
         except zmq.ZMQError as error:
             self._lose(str(error))
             return
@@ -294,17 +292,25 @@ class Gateway:
 
     # Out
 
-    def _send(self, link: Link, now: float) -> None:
-        while self._outbox.in_flight < min(self._credit, _AHEAD):
+    def _send(self, link: Link, now: float) -> bool:
+        """Send what may be sent; whether there was something."""
+        sent = False
+        while self._has_room():
             batch = self._outbox.next_waiting()
             if batch is None:
                 self._seal()
                 batch = self._outbox.next_waiting()
             if batch is None or not link.send(batch.frames):
-                return
+                break
+            sent = True
             if not self._outbox.in_flight:
                 self._progress_at = now
             self._outbox.mark_sent()
+        return sent
+
+    def _has_room(self) -> bool:
+        """Whether one batch more may be in flight."""
+        return self._outbox.in_flight < min(self._credit, _AHEAD)
 
     def _seal(self) -> None:
         batch: list[_Waiting] = []
@@ -344,7 +350,7 @@ class Gateway:
     # In
 
     def _listen(self, link: Link) -> None:
-        while link is self._link and (frames := link.receive()) is not None:
+        while link is self._link and link.wait(0) and (frames := link.receive()) is not None:
             try:
                 reply = wire.decode_reply(frames[-1])
             except WireError as error:

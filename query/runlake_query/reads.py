@@ -47,6 +47,8 @@ class Reads:
         self._freshness = freshness
         self._progress = progress
         self._utcnow = utcnow
+        self._written: Positions = {}
+        self._written_as = ""
         self._metadata = MetadataCache()
         self._lists = runs.ListMemory(Totals(), NewestPages(), points.recent_bodies)
 
@@ -59,8 +61,8 @@ class Reads:
 
     async def run(self, request: web.Request) -> web.Response:
         """`GET /api/v1/runs/{run_id}`"""
-        parameters, run_id = query(request, AFTER), request.match_info["run_id"]
-        await self._freshness.before_read(parameters.after())
+        run_id = request.match_info["run_id"]
+        await self._freshness.before_read(query(request, AFTER).after() if request.query_string else {})
         found = await self._points.by_name(run_id)
         if found.run is None and await self._freshness.before_not_found(found.positions):
             found = await self._points.by_name(run_id)
@@ -167,7 +169,9 @@ class Reads:
         return await read()
 
     def _reflects(self, positions: Positions) -> dict[str, str]:
-        return {"RunLake-Position": format_positions(positions), "RunLake-Lag-Ms": str(self._progress.lag_ms())}
+        if positions is not self._written:  # the same object until something is applied
+            self._written, self._written_as = positions, format_positions(positions)
+        return {"RunLake-Position": self._written_as, "RunLake-Lag-Ms": str(self._progress.lag_ms())}
 
 
 def _lines(items: list[str]) -> bytes:

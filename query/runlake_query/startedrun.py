@@ -16,45 +16,52 @@ from runlake.fields import RUN_FIELDS
 from runlake.messages import RunStarted
 
 _MILLISECOND = timedelta(milliseconds=1)
-_PREFIXES = tuple(
-    (f'{"," if number else "{"}"{field.name}":'.encode(), field.name) for number, field in enumerate(RUN_FIELDS)
-)
+_Shown = msgspec.defstruct("_Shown", [(field.name, Any, None) for field in RUN_FIELDS], frozen=True, gc=False)
+"""A Run object as it is encoded: every field, in the order of the API, `null` where unset."""
 _encoder = msgspec.json.Encoder()
 
 
-def started_run(message: RunStarted, received_at: datetime) -> bytes:
-    """The Run object of an accepted start, as JSON. `received_at` is the ack's."""
-    whole = complete(message)
-    found: dict[str, Any] = {
-        name: value for name in whole.__struct_fields__ if (value := getattr(whole, name)) is not None
-    }
-    if whole.duration_ms is None and whole.end_time is not None and whole.end_time >= message.start_time:
-        found["duration_ms"] = (whole.end_time - message.start_time) // _MILLISECOND
-    found["created_at"] = found["updated_at"] = received_at
-    if whole.cost_usd is not None:
-        found["cost_source"] = "reported"
-    parts: list[bytes] = []
-    for prefix, name in _PREFIXES:
-        parts.append(prefix)
-        value = found.get(name)
-        parts.append(b"null" if value is None else _text(value))
-    parts.append(b"}")
-    return b"".join(parts)
+class StartedRun:
+    """What one start makes; completed once for all that is asked of it."""
+
+    __slots__ = ("_start_time", "_whole")
+
+    def __init__(self, message: RunStarted) -> None:
+        self._whole = complete(message)
+        self._start_time = message.start_time
+
+    @property
+    def is_priced(self) -> bool:
+        """Whether a cost may be computed for it, by the price list: then the read model has to be asked."""
+        whole = self._whole
+        if whole.cost_usd is not None or whole.model is None:
+            return False
+        tokens = (whole.input_tokens, whole.output_tokens, whole.cache_read_tokens, whole.cache_write_tokens)
+        return any(count is not None for count in tokens)
+
+    def shown(self, received_at: datetime) -> bytes:
+        """The Run object of the accepted start, as JSON. `received_at` is the ack's."""
+        found: dict[str, Any] = {
+            name: _shown(value) for name, value in msgspec.structs.asdict(self._whole).items() if value is not None
+        }
+        ended = self._whole.end_time
+        if ended is not None and ended >= self._start_time and "duration_ms" not in found:
+            found["duration_ms"] = (ended - self._start_time) // _MILLISECOND
+        found["created_at"] = found["updated_at"] = _shown(received_at)
+        if "cost_usd" in found:
+            found["cost_source"] = "reported"
+        return _encoder.encode(_Shown(**found))
 
 
-def is_priced(message: RunStarted) -> bool:
-    """Whether a cost may be computed for it, by the price list: then the read model has to be asked."""
-    whole = complete(message)
-    tokens = (whole.input_tokens, whole.output_tokens, whole.cache_read_tokens, whole.cache_write_tokens)
-    return whole.cost_usd is None and whole.model is not None and any(count is not None for count in tokens)
-
-
-def _text(value: Any) -> bytes:
+def _shown(value: Any) -> Any:
+    """What the encoder is given for a value of a field: it writes every digit of a fraction, and numbers as texts."""
     if isinstance(value, datetime):
-        return b'"%b"' % rfc3339(value).encode()
+        if value.tzinfo is UTC and (value.microsecond % 10 or not value.microsecond):
+            return value
+        return rfc3339(value)
     if isinstance(value, Decimal):
-        return f"{value:f}".encode()
-    return _encoder.encode(value)
+        return msgspec.Raw(f"{value:f}".encode())
+    return value
 
 
 def rfc3339(time: datetime) -> str:

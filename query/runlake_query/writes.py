@@ -29,7 +29,7 @@ from runlake_query.progress import Progress
 from runlake_query.reader import Reader
 from runlake_query.reads import query
 from runlake_query.startedhere import StartedHere
-from runlake_query.startedrun import is_priced, rfc3339, started_run
+from runlake_query.startedrun import StartedRun, rfc3339
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _REPLAYED = {"Idempotent-Replayed": "true"}
@@ -209,11 +209,12 @@ class Writes:
             if not outcome.duplicate:
                 created += 1
                 self._started.note(message, outcome)
-            if outcome.duplicate or is_priced(message):
+            started = None if outcome.duplicate else StartedRun(message)
+            if started is None or started.is_priced:
                 behind.append(message.event_id)
                 wanted[outcome.worker] = max(wanted.get(outcome.worker, 0), outcome.seq)
             else:
-                shown[str(message.event_id)] = started_run(message, outcome.received_at).decode()
+                shown[str(message.event_id)] = started.shown(outcome.received_at).decode()
         if behind:
             await self._reach(wanted)
             found = await self._points.by_ids(behind)
@@ -226,8 +227,9 @@ class Writes:
         _refuse_rejected(outcome)
         if not outcome.duplicate:
             self._started.note(message, outcome)
-            if not is_priced(message):
-                return _Stored(started_run(message, outcome.received_at), True)
+            started = StartedRun(message)
+            if not started.is_priced:
+                return _Stored(started.shown(outcome.received_at), True)
         await self._reach({outcome.worker: outcome.seq})
         found = (await self._points.by_id(message.event_id)).run
         if found is None:
@@ -338,7 +340,8 @@ _TAKEN = "event_id: is the id of another message, which is no run"
 
 
 async def _body(request: web.Request) -> bytes:
-    query(request)
+    if request.query_string:
+        query(request)
     kind = request.content_type
     if "Content-Type" not in request.headers or not (kind == JSON or kind.endswith("+json")):
         raise UnsupportedMediaType(request.headers.get("Content-Type", ""))

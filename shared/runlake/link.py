@@ -82,11 +82,16 @@ class Link:
             return False
         return True
 
-    def wait(self, timeout_ms: int) -> None:
-        """Wait until something arrives or changes, and note what became of the connection."""
+    def wait(self, timeout_ms: int) -> bool:
+        """Wait until something arrives or changes, and note what became of the connection; returns whether a message
+        has arrived."""
+        arrived = False
         for socket, _ in self._poller.poll(timeout_ms):
             if socket is self._monitor:
                 self._read_monitor()
+            else:
+                arrived = True
+        return arrived
 
     def receive(self) -> list[bytes] | None:
         """The next message that has arrived, or None."""

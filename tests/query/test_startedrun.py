@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import duckdb
@@ -19,7 +19,7 @@ from runlake.lake.duck import connect
 from runlake.lake.schema import changes_query, fold_query, present_query
 from runlake.messages import RunStarted
 from runlake_query.runs import RUN
-from runlake_query.startedrun import started_run
+from runlake_query.startedrun import StartedRun
 from support.messages import NOW, runs_started
 
 _RFC3339 = "CREATE MACRO rfc3339(t) AS replace((t AT TIME ZONE 'UTC')::VARCHAR, ' ', 'T') || 'Z'"
@@ -38,11 +38,11 @@ def database() -> Iterator[duckdb.DuckDBPyConnection]:
     connection.close()
 
 
-def folded(database: duckdb.DuckDBPyConnection, message: RunStarted) -> Any:
+def folded(database: duckdb.DuckDBPyConnection, message: RunStarted, received_at: datetime) -> Any:
     """The one change through the SQL of the fold, as the API shows it."""
     whole = complete(message)
     values: dict[str, Any] = {
-        "worker": str(message.event_id), "seq": 1, "received_at": NOW.isoformat(), "producer": "p",
+        "worker": str(message.event_id), "seq": 1, "received_at": received_at.isoformat(), "producer": "p",
         "kind": "run.started", "event_id": str(message.event_id), "run_event_id": str(message.event_id),
         "ts": message.start_time.isoformat(),
     }  # fmt: skip
@@ -77,10 +77,14 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, bytes) else value
 
 
-@given(message=runs_started(), ends_after=st.none() | st.integers(-5, 100_000))
+@given(
+    message=runs_started(),
+    ends_after=st.none() | st.integers(-5, 100_000),
+    later=st.sampled_from((0, 1, 100_000, 123_450, 999_999)),
+)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_run_of_a_start_equals_its_fold(
-    database: duckdb.DuckDBPyConnection, message: RunStarted, ends_after: int | None
+    database: duckdb.DuckDBPyConnection, message: RunStarted, ends_after: int | None, later: int
 ) -> None:
     changed: dict[str, Any] = {
         name: plain(value) for name in ("metrics_json", "context_json") if (value := getattr(message, name)) is not None
@@ -88,4 +92,5 @@ def test_the_run_of_a_start_equals_its_fold(
     if ends_after is not None and message.start_time < NOW:
         changed["end_time"] = message.start_time + timedelta(microseconds=ends_after * 777)
     message = msgspec.structs.replace(message, **changed)
-    assert json.loads(started_run(message, NOW)) == folded(database, message)
+    received_at = NOW + timedelta(microseconds=later)
+    assert json.loads(StartedRun(message).shown(received_at)) == folded(database, message, received_at)
