@@ -366,6 +366,16 @@ def test_a_commit_is_associated_and_the_latest_is_the_runs(api: Api, prefix: str
     assert api.ok(path_of(run)) == reply.json
 
 
+def test_an_idempotency_key_makes_the_retry_of_an_associated_commit_safe(api: Api) -> None:
+    run, header = created(api), {"Idempotency-Key": str(uuid4())}
+    first = {"commit_hash": "abcdef0", "commit_source": "ci"}
+    assert "idempotent-replayed" not in api.post(path_of(run, "associate-commit"), first, header).headers
+    later = api.post(path_of(run, "associate-commit"), {**first, "commit_hash": "1234567"})
+    retry = api.post(path_of(run, "associate-commit"), first, header)
+    assert (retry.status, retry.headers["idempotent-replayed"]) == (200, "true")
+    assert retry.json == later.json == api.ok(path_of(run))
+
+
 @pytest.mark.parametrize(
     ("body", "names"),
     [

@@ -274,10 +274,28 @@ def test_an_ack_that_does_not_come_is_503_with_an_unknown_outcome_and_a_retry_is
             api.close()
 
 
-def retried(api: Api, body: dict[str, Any]) -> int:
+def test_a_transactional_batch_that_a_crash_cut_short_is_completed_by_its_retry(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    runs = {"runs": [new_run() for _ in range(600)]}  # more than one batch on the wire
+    with site.ingest(crash_at="ack.before") as ingest:
+        query, url = site.query()
+        with query:
+            api = Api(url)
+            reply = api.post("/api/v1/runs/batch-transactional", runs)
+            assert ingest.wait() == -9
+            assert "the outcome is unknown" in problem(reply, 503)["detail"]
+            with site.ingest():
+                assert retried(api, runs, "/api/v1/runs/batch-transactional") == 201
+                again = api.post("/api/v1/runs/batch-transactional", runs).json
+                assert (again["created"], again["existing"], again["failed"]) == (0, 600, 0)
+                assert api.ok("/api/v1/runs")["total"] == 600
+            api.close()
+
+
+def retried(api: Api, body: dict[str, Any], path: str = "/api/v1/runs") -> int:
     """The status of a POST that is tried again while it is 503, as Retry-After asks."""
     for _ in range(20):
-        reply = api.post("/api/v1/runs", body)
+        reply = api.post(path, body)
         if reply.status != 503:
             return reply.status
     return 503

@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from support.api import Api
 from support.emitting import event
+from support.lakeaway import lake_away
 from support.processes import Process, Site, wait_until
 from support.producer import Producer
 
@@ -53,6 +54,21 @@ def test_the_journal_shows_while_the_lake_has_not_got_it(site: Site) -> None:
         api = page(worker)
         assert numbers(api)["runlake_ingest_journal_bytes"] > 0
         assert numbers(api)["runlake_ingest_window_ids"] == 1
+        api.close()
+
+
+def test_the_page_shows_how_much_waits_in_each_queue(site: Site) -> None:
+    with site.ingest("--flush-interval-ms", "10") as worker, Producer(site.ingest_endpoint) as producer:
+        api = page(worker)
+        assert numbers(api)["runlake_ingest_sealed_segments"] == 0
+        with lake_away(site):
+            producer.deliver([event(1)])
+            wait_until(lambda: numbers(api)["runlake_ingest_sealed_segments"] >= 1, "a segment waits for the lake")
+            found = numbers(api)
+            assert found["runlake_ingest_groups_at_journal"] == found["runlake_ingest_waiting_batches"] == 0
+            assert found["runlake_ingest_flush_seconds_count"] == 0
+        producer.flush()
+        wait_until(lambda: numbers(api)["runlake_ingest_sealed_segments"] == 0, "none waits any more")
         api.close()
 
 

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import sqlite3
 import subprocess
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import suppress
 from itertools import count
 
 import pytest
 import zmq
 
 from runlake import wire
+from support.lakeaway import lake_away
 from support.processes import Process, Site, wait_until
 from support.producer import Producer
 from support.reading import assert_stored_once
 from support.samples import event, events
-
-
-@contextmanager
-def lake_away(site: Site) -> Iterator[None]:
-    """Hold the catalog's write lock, as a backup that hangs would."""
-    with closing(sqlite3.connect(site.catalog, isolation_level=None, timeout=30)) as connection:
-        connection.execute("BEGIN EXCLUSIVE")
-        yield
-        connection.execute("ROLLBACK")
 
 
 def journal_bytes(site: Site) -> int:
