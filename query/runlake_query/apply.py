@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 import duckdb
@@ -21,9 +21,9 @@ from runlake.lake.duck import quote
 from runlake_query.applystatements import (
     ASSOCIATE,
     BENCH,
+    BOOKS,
     LOOSE,
     MERGE_FROM_LAKE,
-    MERGE_RANGES,
     PREPARED,
     SQL,
     of_worker,
@@ -33,6 +33,8 @@ from runlake_query.positions import Positions
 
 _WINDOW_SLACK = timedelta(hours=6)
 """How much older than the window events may get before they are forgotten: one deletion for many."""
+_MAX_BATCHES = 20_000
+"""Of how many batches at once the books are read ahead."""
 _REFUSED = (
     duckdb.ConversionException,
     duckdb.InvalidInputException,
@@ -71,19 +73,31 @@ class Source(Protocol):
         """Fill the temporary tables of new rows with those of a span."""
 
 
-class LakeSource:
-    """New rows from a copy of the lake's catalog, attached as `name`."""
+class LakeBooks(NamedTuple):
+    """What the lake says of a worker's batches after a position, as a JSON array."""
 
-    def __init__(self, name: str) -> None:
+    worker: UUID
+    after: int
+    batches: str
+
+
+class LakeSource:
+    """New rows from a copy of the lake's catalog, attached as `name`. `books` were read from it before."""
+
+    def __init__(self, name: str, books: LakeBooks | None = None) -> None:
         self._name = name
+        self._books = books
 
     def stage(self, cursor: duckdb.DuckDBPyConnection, span: Span) -> None:
         values = {"worker": str(span.worker), "after": span.after, "upto": span.upto}
         if span.upto > span.after:
             cursor.execute(SQL["stage_changes"].format(lake=self._name), values)
             cursor.execute(SQL["stage_events"].format(lake=self._name), values)
-        books = {"worker": str(span.worker), "after": span.books_after}
-        cursor.execute(SQL["stage_deliveries"].format(lake=self._name), books)
+        if self._books is not None and self._books[:2] == (span.worker, span.books_after):
+            cursor.execute(f"EXECUTE stage_books({quote(self._books.batches)}, '{span.upto}')")
+        else:
+            values["after"] = span.books_after
+            cursor.execute(SQL["stage_deliveries"].format(lake=self._name), values)
 
 
 class Changes(Protocol):
@@ -133,6 +147,11 @@ class Applier:
         """How far this worker's log is reflected."""
         return self._known(worker) or Stored()
 
+    def confirmed(self) -> dict[UUID, tuple[int, int]]:
+        """How far the lake has confirmed each worker's log, as far as that was asked here: the position, and the
+        segment. Costs no SQL."""
+        return {worker: (stored.lake_seq, stored.segment) for worker, stored in self._stored.items()}
+
     def forget(self) -> None:
         """The read model was emptied: nothing is reflected any more."""
         self._stored.clear()
@@ -149,11 +168,13 @@ class Applier:
         if whole and segment >= stored.feed_segment and upto < stored.seq:
             raise LogMismatch
         with self._transaction() as cursor:
-            self._filled |= {"new_changes", "new_events", "new_deliveries", "touched", "merged"}
+            self._filled |= {"new_deliveries"}
+            if upto > stored.seq:
+                self._filled |= {"new_changes", "new_events", "touched", "merged"}
             source.stage(cursor, Span(worker, min(stored.seq, upto), upto, stored.lake_seq))
-            at = {"worker": str(worker), "upto": upto}
-            counts = cursor.execute(SQL["count_new"], {"upto": upto}).fetchone()
-            changes, commits, events, loose, deliveries = counts or (0, 0, 0, 0, 0)
+            changes, commits, events, loose = 0, 0, 0, 0
+            if upto > stored.seq:
+                changes, commits, events, loose = cursor.execute(SQL["count_new"]).fetchone() or (0, 0, 0, 0)
             runs = 0
             if changes or events > loose:
                 cursor.execute(SQL["touch"])
@@ -170,14 +191,10 @@ class Applier:
                 self._execute("insert_recent_events")
             if runs or events:
                 self._changes.applying(cursor, worker, events, runs)
-            if deliveries:
-                self._filled |= {"summed", "merged_ranges"}
-                cursor.execute(SQL["sum_deliveries"], at)
-                cursor.execute(MERGE_RANGES, at)
-                self._each("replace_producers", worker=str(worker))
             reached = max(segment, stored.segment)
-            self._each("replace_open_deliveries", **at, segment=reached, whole=whole)
-            cursor.execute(SQL["forget_flushed_events"], at)
+            self._close_books(worker, reached, whole=whole)
+            values = {"worker": str(worker), "after": stored.lake_seq, "upto": upto}
+            cursor.execute(SQL["forget_flushed_events"], values)
             self._advance(worker, stored._replace(seq=max(stored.seq, upto), lake_seq=upto, segment=reached))
             return int(changes) + int(events)
 
@@ -228,6 +245,19 @@ class Applier:
             self._execute(f"feed_deliveries_{number}", rows.deliveries, str(segment))
         return runs
 
+    def _close_books(self, worker: UUID, segment: int, *, whole: bool) -> None:
+        """Add the batches that are done to the books, in the place of what the feed had said of the same segments."""
+        done, undone = self._execute("count_deliveries").fetchone() or (0, 0)
+        if done:
+            self._filled |= {"summed", "merged_ranges"}
+            number = self._number(worker)
+            for name in BOOKS:
+                self._execute(f"{name}_{number}")
+        values = {"worker": str(worker), "segment": segment}
+        self._cursor.execute(SQL["close_segments"], values)
+        if undone and whole:
+            self._cursor.execute(SQL["keep_open"], values)
+
     def _replace_runs(self, stored: int, counted: int, runs: int) -> None:
         """Put the `merged` runs in the place of those that are stored, and add the counts of new events to others."""
         if stored:
@@ -268,11 +298,6 @@ class Applier:
         arguments = f"({', '.join(map(quote, texts))})" if texts else ""
         return self._cursor.execute(f"EXECUTE {name}{arguments}")
 
-    def _each(self, name: str, **values: Any) -> None:
-        """Run the statements of a query one by one: DuckDB binds parameters to one statement only."""
-        for statement in SQL[name].split(";\n"):
-            self._cursor.execute(statement, {key: value for key, value in values.items() if f"${key}" in statement})
-
     @contextmanager
     def _transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
         if not self._ready:
@@ -302,6 +327,13 @@ def lake_positions(cursor: duckdb.DuckDBPyConnection, lake: str) -> dict[UUID, t
     """For each worker the last `seq` and the last journal segment in the lake attached as `lake`."""
     rows = cursor.execute(SQL["lake_positions"].format(lake=lake)).fetchall()
     return {UUID(worker): (seq, segment) for worker, seq, segment in rows}
+
+
+def read_books(cursor: duckdb.DuckDBPyConnection, lake: str, worker: UUID, after: int) -> LakeBooks | None:
+    """The books of one worker from a position on, in the lake attached as `lake`; None when they are long."""
+    values = {"worker": str(worker), "after": after, "most": _MAX_BATCHES}
+    ((batches, count),) = cursor.execute(SQL["read_books"].format(lake=lake), values).fetchall()
+    return LakeBooks(worker, after, batches or "[]") if count <= _MAX_BATCHES else None
 
 
 def move_window(cursor: duckdb.DuckDBPyConnection, since: datetime, lake: str) -> None:

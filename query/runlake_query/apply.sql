@@ -17,7 +17,7 @@ CREATE OR REPLACE TEMP TABLE new_events (
 );
 CREATE OR REPLACE TEMP TABLE new_deliveries (
     first_seq BIGINT, producer VARCHAR, received_at TIMESTAMPTZ, first_number BIGINT, received BIGINT, accepted BIGINT,
-    duplicate BIGINT, rejected BIGINT
+    duplicate BIGINT, rejected BIGINT, done BOOLEAN
 );
 CREATE OR REPLACE TEMP TABLE touched (
     event_id UUID, events BIGINT, first_event_at TIMESTAMPTZ, last_event_at TIMESTAMPTZ, changed BOOLEAN, place BIGINT
@@ -77,11 +77,27 @@ FROM {lake}.events
 WHERE worker = $worker::UUID AND seq > $after AND seq <= $upto
 
 -- name: stage_deliveries
--- Batches from the books' position on; `first_seq` beyond the span marks those that had nothing to accept at its end.
+-- Batches from the books' position on. A `first_seq` beyond the span marks those that had nothing to accept at its end:
+-- they are not done yet.
 INSERT INTO new_deliveries BY NAME
-SELECT first_seq, producer, received_at, first_number, received, accepted, duplicate, rejected
+SELECT
+    first_seq, producer, received_at, first_number, received, accepted, duplicate, rejected, first_seq <= $upto AS done
 FROM {lake}.deliveries
 WHERE worker = $worker::UUID AND first_seq > $after
+
+-- name: read_books
+-- The same batches as a JSON array, `$most` of them and one more at most; and how many they are.
+SELECT to_json(list(batch))::VARCHAR, count(*)
+FROM (
+    SELECT first_seq, producer, received_at, first_number, received, accepted, duplicate, rejected
+    FROM {lake}.deliveries
+    WHERE worker = $worker::UUID AND first_seq > $after
+    LIMIT $most + 1
+) AS batch
+
+-- name: stage_books
+INSERT INTO new_deliveries BY NAME
+SELECT *, first_seq <= {upto}::BIGINT AS done FROM ({rows})
 
 -- name: lake_positions
 -- How far each worker has flushed.
@@ -95,8 +111,10 @@ SELECT
     (SELECT count(*) FROM new_changes),
     (SELECT count(commit_hash) FROM new_changes),
     (SELECT count(*) FROM new_events),
-    (SELECT count(*) FROM new_events WHERE run_event_id IS NULL),
-    (SELECT count(*) FROM new_deliveries WHERE first_seq <= $upto)
+    (SELECT count(*) FROM new_events WHERE run_event_id IS NULL)
+
+-- name: count_deliveries
+SELECT count(*) FILTER (done), count(*) FILTER (NOT done) FROM new_deliveries
 
 -- name: touch
 -- The runs that the new rows are about, and where they are stored now: one scan of one column finds them all.
@@ -191,7 +209,7 @@ INSERT INTO events BY NAME SELECT * FROM new_events WHERE ts >= (SELECT events_s
 
 -- name: forget_flushed_events
 DELETE FROM events
-WHERE worker = $worker::UUID AND seq <= $upto AND ts < (SELECT events_since FROM meta)
+WHERE worker = $worker::UUID AND seq > $after AND seq <= $upto AND ts < (SELECT events_since FROM meta)
 
 -- name: new_loose_events
 SELECT run_id, count(*) AS events, min(ts) AS first_event_at, max(ts) AS last_event_at
@@ -218,7 +236,7 @@ ANTI JOIN loose_events ON loose_events.run_id = new.run_id
 -- name: sum_deliveries
 INSERT INTO summed BY NAME
 SELECT
-    $worker::UUID AS worker,
+    {worker}::UUID AS worker,
     producer,
     sum(received)::BIGINT AS received,
     sum(accepted)::BIGINT AS accepted,
@@ -229,28 +247,28 @@ SELECT
 FROM (
     SELECT producer, received, accepted, duplicate, rejected, received_at AS first_seen, received_at AS last_seen
     FROM new_deliveries
-    WHERE first_seq <= $upto
+    WHERE done
     UNION ALL BY NAME
     SELECT * EXCLUDE (worker)
     FROM producers
-    WHERE worker = $worker::UUID AND producer IN (SELECT producer FROM new_deliveries WHERE first_seq <= $upto)
+    WHERE worker = {worker}::UUID AND producer IN (SELECT producer FROM new_deliveries WHERE done)
 )
 GROUP BY producer
 
 -- name: merge_ranges
 INSERT INTO merged_ranges BY NAME
-SELECT $worker::UUID AS worker, producer, min(first_number) AS first_number, max(last_number) AS last_number
+SELECT {worker}::UUID AS worker, producer, min(first_number) AS first_number, max(last_number) AS last_number
 FROM ({islands})
 GROUP BY producer, island
 
 -- name: new_ranges
-SELECT $worker::UUID AS worker, producer, first_number, first_number + received - 1 AS last_number
+SELECT {worker}::UUID AS worker, producer, first_number, first_number + received - 1 AS last_number
 FROM new_deliveries
-WHERE first_seq <= $upto AND first_number IS NOT NULL AND received > 0
+WHERE done AND first_number IS NOT NULL AND received > 0
 UNION ALL
 SELECT worker, producer, first_number, last_number
 FROM producer_ranges
-WHERE worker = $worker::UUID AND producer IN (SELECT producer FROM summed)
+WHERE worker = {worker}::UUID AND producer IN (SELECT producer FROM summed)
 
 -- name: islands
 -- Ranges with a number of the island that each belongs to: ranges that overlap or touch are one island.
@@ -274,18 +292,21 @@ FROM (
 )
 
 -- name: replace_producers
-DELETE FROM producers WHERE worker = $worker::UUID AND producer IN (SELECT producer FROM summed);
+DELETE FROM producers WHERE worker = {worker}::UUID AND producer IN (SELECT producer FROM summed);
 INSERT INTO producers BY NAME SELECT * FROM summed;
-DELETE FROM producer_ranges WHERE worker = $worker::UUID AND producer IN (SELECT producer FROM summed);
+DELETE FROM producer_ranges WHERE worker = {worker}::UUID AND producer IN (SELECT producer FROM summed);
 INSERT INTO producer_ranges BY NAME SELECT * FROM merged_ranges
 
--- name: replace_open_deliveries
--- What the lake now holds takes the place of what the feed had said of the same segments.
-DELETE FROM open_deliveries WHERE worker = $worker::UUID AND segment <= $segment;
+-- name: close_segments
+-- What the lake now holds takes the place of what the feed had said of the same segments: …
+DELETE FROM open_deliveries WHERE worker = $worker::UUID AND segment <= $segment
+
+-- name: keep_open
+-- … and what is not done yet stays open.
 INSERT INTO open_deliveries BY NAME
-SELECT $worker::UUID AS worker, $segment::BIGINT AS segment, * EXCLUDE (first_seq)
+SELECT $worker::UUID AS worker, $segment::BIGINT AS segment, * EXCLUDE (first_seq, done)
 FROM new_deliveries
-WHERE first_seq > $upto AND $whole
+WHERE NOT done
 
 -- name: advance
 UPDATE positions

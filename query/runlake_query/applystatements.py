@@ -30,6 +30,7 @@ _DELIVERY_COLUMNS = (
     *("kind", "first_seq", "received_at", "producer", "batch", "first_number"),
     *("received", "accepted", "duplicate", "rejected"),
 )
+_BOOK_COLUMNS = tuple(name for name in _DELIVERY_COLUMNS if name not in ("kind", "batch"))
 _COUNT_COLUMNS = {
     "run_id": "VARCHAR",
     "event_id": "UUID",
@@ -65,8 +66,10 @@ BENCH = SQL["bench"].format(run_columns=", ".join(f"{field.name} {field.sql_type
 """Makes the temporary tables, which the others need."""
 MERGE_FROM_LAKE = _merge("new_changes", stored=True)
 ASSOCIATE = SQL["associate"].format(rows="new_changes")
-MERGE_RANGES = SQL["merge_ranges"].format(islands=SQL["islands"].format(ranges=SQL["new_ranges"]))
 
+_PRODUCERS = tuple(SQL["replace_producers"].split(";\n"))
+BOOKS = ("sum_deliveries", "merge_ranges", *(f"replace_producers_{number}" for number in range(len(_PRODUCERS))))
+"""All of them, in this order and for one worker, add what the lake says of producers to their books."""
 LOOSE = ("add_loose_events", "begin_loose_events")
 """Both, in this order, count the events that name a `run_id` and no run."""
 
@@ -75,6 +78,7 @@ PREPARED: dict[str, str] = {
     **{f"feed_{name}": SQL[name].format(rows=_rows(_COUNT_COLUMNS)) for name in LOOSE},
     "unpriced": UNPRICED,
     "price_merged": PRICE_MERGED,
+    "stage_books": SQL["stage_books"].format(upto=_text(2), rows=_lines(*_BOOK_COLUMNS)),
     "advance": SQL["advance"].format(
         worker=_text(1), seq=_text(2), lake_seq=_text(3), segment=_text(4), feed_segment=_text(5)
     ),
@@ -84,6 +88,7 @@ PREPARED: dict[str, str] = {
             "drop_stored",
             "insert_merged",
             "add_event_counts",
+            "count_deliveries",
             "insert_all_events",
             "insert_recent_events",
         )
@@ -110,4 +115,9 @@ def of_worker(worker: UUID) -> dict[str, str]:
         "feed_deliveries": SQL["feed_deliveries"].format(
             worker=literal, segment=_text(2), rows=_lines(*_DELIVERY_COLUMNS)
         ),
+        "sum_deliveries": SQL["sum_deliveries"].format(worker=literal),
+        "merge_ranges": SQL["merge_ranges"].format(
+            worker=literal, islands=SQL["islands"].format(ranges=SQL["new_ranges"].format(worker=literal))
+        ),
+        **{f"replace_producers_{number}": text.format(worker=literal) for number, text in enumerate(_PRODUCERS)},
     }

@@ -28,7 +28,7 @@ class Copy:
 
 
 class Copies:
-    """Makes copies (the follower's thread) and lends them (any thread)."""
+    """Makes and drops copies (one thread at a time) and lends them (any thread)."""
 
     def __init__(self, folder: Folder, cursor: duckdb.DuckDBPyConnection) -> None:
         self._folder = folder
@@ -55,13 +55,17 @@ class Copies:
         self._drop(copy)
 
     def publish(self, copy: Copy, positions: Positions) -> None:
-        """Lend this copy from now on, and drop those before it as soon as nobody holds them."""
+        """Lend this copy from now on; those before it are dropped by a `sweep` once nobody holds them."""
         copy.positions = positions
         with self._lock:
             if self._newest is not None:
                 self._replaced.append(self._newest)
             self._newest = copy
-        self.sweep()
+
+    @property
+    def replaced(self) -> int:
+        """How many copies wait to be dropped."""
+        return len(self._replaced)
 
     def sweep(self) -> None:
         """Drop the replaced copies that nobody holds."""

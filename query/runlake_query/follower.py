@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -33,11 +34,13 @@ from runlake.logs import Log
 from runlake_query.apply import (
     Applier,
     Changes,
+    LakeBooks,
     LakeSource,
     LogMismatch,
     Nobody,
     lake_positions,
     move_window,
+    read_books,
 )
 from runlake_query.checkpoints import Checkpoints
 from runlake_query.copies import Copies, Copy
@@ -57,6 +60,8 @@ _MAX_PATIENCE_S = 0.25
 """The longest pause while there is no lake yet, or it is away."""
 _FETCH_TICK_S = 0.005
 """How often to see whether the copy of the catalog is there."""
+_MANY_MESSAGES = 10_000
+"""What takes DuckDB's background threads to apply."""
 _MAX_WORKERS = 256
 """Of how many workers (of any lake) the feed is held at a time."""
 
@@ -68,6 +73,7 @@ class _Fetched(NamedTuple):
     lake: UUID
     flushed: dict[UUID, tuple[int, int]]
     prices: str | None
+    books: dict[UUID, LakeBooks]
 
 
 class _Fetching(NamedTuple):
@@ -123,6 +129,7 @@ class Follower:
         self._inode: tuple[int, int] | None = None
         self._seen: int | None = None
         self._fetching: _Fetching | None = None
+        self._sweeping: Future[None] | None = None
         self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="catalog")
         self._reason = ""
         self._stopping = threading.Event()
@@ -318,7 +325,9 @@ class Follower:
             self._notice_replaced_catalog()
             version = self._watch.version()
             if version != self._seen:
-                self._fetching = _Fetching(version, looked_at, self._fetcher.submit(self._fetch))
+                self._fetching = _Fetching(
+                    version, looked_at, self._fetcher.submit(self._fetch, self._applier.confirmed())
+                )
                 return
             self._in_step(looked_at)
         elif self._fetching.future.done():
@@ -339,7 +348,17 @@ class Follower:
         elif self._reason:
             self._log.info("following_again")
         self._reason = ""
-        self._copies.sweep()
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Have the second thread drop the copies that nobody reads any more."""
+        if self._sweeping is not None:
+            if not self._sweeping.done():
+                return
+            sweeping, self._sweeping = self._sweeping, None
+            sweeping.result()
+        if self._copies.replaced:
+            self._sweeping = self._fetcher.submit(self._copies.sweep)
 
     def _notice_replaced_catalog(self) -> None:
         """A file that was replaced (restored from a backup, say) is another one under the same name."""
@@ -354,17 +373,25 @@ class Follower:
             self._watch.close()
             self._inode, self._seen = inode, None
 
-    def _fetch(self) -> _Fetched:
-        """On the second thread: copy the catalog, attach the copy, and see what it holds."""
+    def _fetch(self, confirmed: dict[UUID, tuple[int, int]]) -> _Fetched:
+        """On the second thread: copy the catalog, attach the copy, and see what it holds beyond what is `confirmed`."""
         copy = self._copies.make(self._watch)
         try:
             lake = self._identify(copy)
-            return _Fetched(
-                copy, lake, lake_positions(self._looking, copy.name), list_in_lake(self._looking, copy.name)
-            )
+            flushed = lake_positions(self._looking, copy.name)
+            prices = list_in_lake(self._looking, copy.name)
+            return _Fetched(copy, lake, flushed, prices, self._books(copy, flushed, confirmed))
         except BaseException:
             self._copies.discard(copy)
             raise
+
+    def _books(
+        self, copy: Copy, flushed: dict[UUID, tuple[int, int]], confirmed: dict[UUID, tuple[int, int]]
+    ) -> dict[UUID, LakeBooks]:
+        """What is to be added to the books of each worker, read ahead, so that the feed need not wait meanwhile."""
+        news = [worker for worker, at in confirmed.items() if flushed.get(worker, at) != at]
+        books = (read_books(self._looking, copy.name, worker, confirmed[worker][0]) for worker in news)
+        return {found.worker: found for found in books if found is not None}
 
     def _end_fetching(self) -> None:
         if self._fetching is not None:
@@ -373,7 +400,7 @@ class Follower:
                 self._copies.discard(fetching.future.result().copy)
 
     def _catch_up(self, fetched: _Fetched) -> None:
-        copy, lake, flushed, prices = fetched
+        copy, lake, flushed, prices, books = fetched
         try:
             self._adopt(lake, {worker: seq for worker, (seq, _) in flushed.items()})
         except BaseException:
@@ -385,7 +412,7 @@ class Follower:
         self._progress.applied(read_positions(self._cursor))
         for worker in sorted(flushed):
             try:
-                self._apply(copy, worker, *flushed[worker])
+                self._apply(LakeSource(copy.name, books.get(worker)), worker, *flushed[worker])
             except LogMismatch:
                 self._empty(lake, "The read model was fed what the lake does not have.")
                 raise LakeUnavailable("The read model is being built anew.") from None
@@ -418,17 +445,17 @@ class Follower:
         self._buffers.clear()
         self._changes.restarted(self._cursor, {})
 
-    def _apply(self, copy: Copy, worker: UUID, last_seq: int, last_segment: int) -> None:
+    def _apply(self, source: LakeSource, worker: UUID, last_seq: int, last_segment: int) -> None:
         stored = self._applier.stored(worker)
         at = stored.lake_seq
         if (at, stored.segment) == (last_seq, last_segment):
             return
-        source = LakeSource(copy.name)
         while not self._stopping.is_set():
             upto = min(last_seq, at + self._span_messages)
             whole = upto == last_seq
             segment = last_segment if whole else stored.segment
-            added = self._applier.apply_lake(source, worker, upto, segment, whole=whole)
+            with self._model.helpers.at_work() if upto > stored.seq + _MANY_MESSAGES else nullcontext():
+                added = self._applier.apply_lake(source, worker, upto, segment, whole=whole)
             if added:
                 self._progress.count(from_lake=added, catch_ups=1)
             self._applied(read_positions(self._cursor), added)
