@@ -55,16 +55,31 @@ FROM (SELECT worker, producer FROM producers UNION SELECT worker, producer FROM 
 
 -- name: quarantine
 -- Refused messages, the latest first. Rows that tell nothing apart are in no order that could matter.
-SELECT
-    json_object(
-        'received_at', rfc3339(received_at), 'worker', worker, 'producer', producer, 'batch', batch, 'number', number,
-        'messages', messages, 'field', field, 'reason', reason, 'raw', to_base64(raw)
-    ),
-    epoch_us(received_at)
-FROM {lake}.quarantine
-WHERE received_at <= make_timestamptz($until)
+SELECT {refused}, epoch_us(received_at)
+FROM (
+    FROM {lake}.quarantine
+    WHERE received_at <= make_timestamptz($until)
+    ORDER BY received_at DESC, worker, producer, batch, number, reason, raw
+    LIMIT $limit OFFSET $skip
+)
 ORDER BY received_at DESC, worker, producer, batch, number, reason, raw
-LIMIT $limit OFFSET $skip
+
+-- name: refused
+-- A refused message as the API shows it.
+json_object(
+    'id', {id}, 'received_at', rfc3339(received_at), 'worker', worker, 'producer', producer, 'batch', batch,
+    'number', number, 'messages', messages, 'field', field, 'reason', reason, 'raw', to_base64(raw)
+)
+
+-- name: refused_id
+-- What a refused message is called: a digest of all that is known of it, so that it is the same wherever it is asked for.
+md5(concat_ws(
+    chr(31), worker::VARCHAR, epoch_us(received_at)::VARCHAR, producer, coalesce(batch::VARCHAR, '-'),
+    coalesce(number::VARCHAR, '-'), messages::VARCHAR, reason, md5(to_base64(raw))
+))
+
+-- name: refused_one
+SELECT {refused}, raw FROM {lake}.quarantine WHERE {id} = $id ORDER BY received_at LIMIT 1
 
 -- name: count_quarantine
 SELECT count(*), coalesce(sum(messages), 0)::BIGINT FROM {lake}.quarantine

@@ -20,7 +20,7 @@ _PROBLEMS = {
     400: "Something given cannot be used; `detail` names it",
     401: "No token, or not the right one",
     403: "The token is not for that",
-    404: "There is no such run",
+    404: "There is no such run, or no such refused message",
     413: "The body is too large",
     415: "The body does not say that it is JSON",
     503: "Not now: ingest is away, or the read model has not caught up. Try again after `Retry-After` seconds",

@@ -204,6 +204,7 @@ class PriceTable(Struct):
 class Refused(Struct):
     """A message that was refused; `raw` in Base64."""
 
+    id: str
     received_at: datetime
     worker: UUID
     producer: str

@@ -107,12 +107,15 @@ def test_refused_messages_come_newest_first_with_all_that_is_known(lake: LakeWri
     _, api = start()
     found = api.ok("/api/v1/quarantine")
     assert (found["total"], found["messages"], found["next_cursor"]) == (2, 501, None)
+    identity = found["quarantine"][1]["id"]
     assert found["quarantine"][1] == {
-        "received_at": "2026-01-28T10:30:01Z", "worker": str(worker.id), "producer": "p", "batch": 3, "number": 17,
+        "id": identity, "received_at": "2026-01-28T10:30:01Z", "worker": str(worker.id), "producer": "p", "batch": 3, "number": 17,
         "messages": 1, "field": "status", "reason": "status: is not known",
         "raw": base64.b64encode(b"\x00\xff").decode(),
     }  # fmt: skip
     assert found["quarantine"][0]["producer"] == "q"
+    assert api.ok(f"/api/v1/quarantine/{identity}") == found["quarantine"][1]
+    assert api.get("/api/v1/quarantine/" + "0" * 32).status == 404
 
 
 def test_pages_of_quarantine_are_all_of_it_though_many_came_at_once(lake: LakeWriter, start: Start) -> None:

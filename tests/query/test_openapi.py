@@ -19,7 +19,8 @@ from runlake_query import schemas
 from runlake_query.bodies import MAX_BODY_BYTES
 from support.api import Api, Reply
 from support.contract import new_run, problem
-from support.processes import Process, Site
+from support.processes import Process, Site, wait_until
+from support.producer import payload, push
 
 TOKEN, READ_TOKEN = "only-for-this-test-0123456789", "reads-of-this-test-0123456789"
 JSON = {"Content-Type": "application/json"}
@@ -38,6 +39,7 @@ class World(NamedTuple):
     guarded: Api
     empty: Api
     run: str
+    refused: str
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +64,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             wrote = apis[0].post("/api/v1/runs", body)
             assert wrote.status == 201
             assert apis[1].get("/api/v1/runs", after=wrote.headers["runlake-position"]).status == 200
-            yield World(*apis, body["event_id"])
+            push(site.push_endpoint, payload([b"\x80"]))
+            wait_until(lambda: apis[0].ok("/api/v1/quarantine")["total"] == 1, "a message is refused")
+            yield World(*apis, body["event_id"], apis[0].ok("/api/v1/quarantine")["quarantine"][0]["id"])
             for api in apis:
                 api.close()
 
@@ -72,7 +76,7 @@ def document(world: World) -> dict[str, Any]:
     return found
 
 
-def request_of(path: str, method: str, operation: dict[str, Any], run: str) -> tuple[str, bytes | None]:
+def request_of(path: str, method: str, operation: dict[str, Any], world: World) -> tuple[str, bytes | None]:
     """A good request for an operation: the document's own example, for a run that is there."""
     body = None
     if "requestBody" in operation:
@@ -80,7 +84,15 @@ def request_of(path: str, method: str, operation: dict[str, Any], run: str) -> t
         if method == "POST" and path.startswith("/api/v1/runs") and "{" not in path:
             example = {"runs": [new_run()]} if "runs" in example else {**example, "event_id": str(uuid4())}
         body = msgspec.json.encode(example)
-    return path.replace("{run_id}", run).replace("{event_id}", run).replace("{sha}", COMMIT), body
+    return filled(path, world.run, world.run, COMMIT, world.refused), body
+
+
+def filled(path: str, run_id: str, event_id: str, sha: str, refused: str) -> str:
+    """A path with its parameters."""
+    values = {"{run_id}": run_id, "{event_id}": event_id, "{sha}": sha, "{id}": refused}
+    for name, value in values.items():
+        path = path.replace(name, value)
+    return path
 
 
 def head_of(url: str, path: str) -> Reply:
@@ -96,9 +108,9 @@ def head_of(url: str, path: str) -> Reply:
 
 def provoke(world: World, method: str, path: str, operation: dict[str, Any], status: str) -> Reply | None:
     """What makes this route answer this; None for what no request can provoke."""
-    good, body = request_of(path, method, operation, world.run)
+    good, body = request_of(path, method, operation, world)
     headers = JSON if body is not None else {}
-    nobody = path.replace("{run_id}", "nobody").replace("{event_id}", str(uuid4())).replace("{sha}", "f" * 40)
+    nobody = filled(path, "nobody", str(uuid4()), "f" * 40, "f" * 32)
     match status:
         case "200" if method == "POST" and "batch" in path:
             return world.api.post(good, [new_run()])
@@ -155,9 +167,7 @@ def test_the_document_names_every_route_that_serves(world: World) -> None:
     paths = document(world)["paths"]
     assert {"/api/v1/runs", "/api/v1/runs/batch", "/api/v1/runs/{run_id}/associate-commit", "/metrics"} <= set(paths)
     for path, operations in paths.items():
-        reply = world.api.request(
-            "DELETE", path.replace("{run_id}", "x").replace("{event_id}", "x").replace("{sha}", "x")
-        )
+        reply = world.api.request("DELETE", filled(path, "x", "x", "x", "x"))
         allowed = set(problem(reply, 405) and reply.headers["allow"].split(", "))
         assert {name.upper() for name in operations} <= allowed
 

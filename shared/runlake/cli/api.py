@@ -27,7 +27,7 @@ class NotReady(CommandFailed):
 
 
 class Api:
-    """Reads of one query process at `address` (host:port). Every failure is a CommandFailed that says what to do."""
+    """One query process at `address` (host:port). Every failure is a CommandFailed that says what to do."""
 
     def __init__(self, address: str, token: str = "", *, sleep: Callable[[float], None] = time.sleep) -> None:
         self.url = f"http://{address}"
@@ -40,6 +40,12 @@ class Api:
         """The JSON that `path` answers. While the API says 503, tries again for up to `patience_s` seconds."""
         return self.decoded(self.text(path, params, patience_s=patience_s))
 
+    def post(self, path: str, value: object) -> Any:
+        """Send a value as JSON, once; the JSON of the answer."""
+        headers = {**self._headers, "Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.url}{path}", msgspec.json.encode(value), headers, method="POST")
+        return self.decoded(self._once(request))
+
     def decoded(self, text: bytes) -> Any:
         """The value of an answer."""
         return msgspec.json.decode(text)
@@ -51,14 +57,14 @@ class Api:
         deadline = time.monotonic() + patience_s
         while True:
             try:
-                return self._get_once(url)
+                return self._once(urllib.request.Request(url, headers=self._headers))
             except NotReady:
                 if time.monotonic() >= deadline:
                     raise
                 self._sleep(0.1)
 
-    def _get_once(self, url: str) -> bytes:
-        request = urllib.request.Request(url, headers=self._headers)
+    def _once(self, request: urllib.request.Request) -> bytes:
+        url = request.full_url
         try:
             with self._opener.open(request, timeout=_TIMEOUT_S) as response:
                 return bytes(msgspec.json.decode(response.read(), type=msgspec.Raw))

@@ -16,10 +16,14 @@ from runlake.cli import (
     export,
     foreground,
     import_sqlite,
+    init,
     maintain,
     prices,
+    probe,
     producers,
     quarantine,
+    rebuild,
+    replay,
     reprice,
     rollup,
     runs,
@@ -102,8 +106,12 @@ def _parser() -> argparse.ArgumentParser:
         spool,
         maintain,
         backup,
+        replay,
+        rebuild,
         verify,
         doctor,
+        init,
+        probe,
     ):
         module.add_to(commands)
     return parser

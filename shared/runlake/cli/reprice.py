@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import argparse
 import time
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runlake import settings as settings_module
 from runlake.cli.api import Api, Unreachable
 from runlake.cli.failure import CommandFailed
-from runlake.cli.lakehere import need_lake
+from runlake.cli.lakewriting import write_lake
 from runlake.cli.prices import PATH
 from runlake.cli.progress import progress_bar
 from runlake.cli.subcommands import Subcommands
-from runlake.errors import LakeError
 from runlake.prices import PriceList, built_in_prices, parse_prices
 from runlake.settings import Settings
 
-_LOCKED_S = 60.0
-"""For how long writing is tried again while the worker is writing."""
+if TYPE_CHECKING:
+    import duckdb
+
 _PAUSE_S = 0.1
 
 
@@ -69,46 +68,15 @@ def _chosen(arguments: argparse.Namespace) -> PriceList | None:
 
 def _write(settings: Settings, added: PriceList) -> int:
     """Add the list to the lake; returns its version. While the worker writes, tries again."""
-    need_lake(settings)
-    import duckdb  # noqa: PLC0415 (an extra)
-
-    deadline = time.monotonic() + _LOCKED_S
-    while True:
-        try:
-            return _write_once(settings, added)
-        except duckdb.Error as error:
-            if not _will_pass(error) or time.monotonic() >= deadline:
-                raise CommandFailed(f"the price list cannot be written to {settings.catalog_path}: {error}") from None
-        time.sleep(_PAUSE_S)
-
-
-def _write_once(settings: Settings, added: PriceList) -> int:
     from runlake.ids import Uuid7Source  # noqa: PLC0415
-    from runlake.lake.attach import CATALOG, attach_for_writing  # noqa: PLC0415
-    from runlake.lake.duck import connect  # noqa: PLC0415
-    from runlake.lake.durability import ParquetSync  # noqa: PLC0415
-    from runlake.lake.prices import write_list  # noqa: PLC0415
-    from runlake.lake.schema import check_version, latest_version  # noqa: PLC0415
 
-    with connect() as connection, closing(ParquetSync(Path(settings.storage))) as sync:
-        attach_for_writing(connection, settings.catalog_path, settings.storage)
-        version = check_version(connection, CATALOG)
-        if version != latest_version():
-            raise LakeError(
-                f"The lake has schema version {version}; start the ingest worker once: it brings the lake to version"
-                f" {latest_version()}."
-            )
-        connection.execute("BEGIN")
-        number = write_list(connection, f"{CATALOG}.prices", added, Uuid7Source()(), datetime.now(UTC))
-        sync()
-        connection.execute("COMMIT")
-        return number
+    def write(connection: duckdb.DuckDBPyConnection) -> int:
+        from runlake.lake.attach import CATALOG  # noqa: PLC0415 (an extra)
+        from runlake.lake.prices import write_list  # noqa: PLC0415
 
+        return write_list(connection, f"{CATALOG}.prices", added, Uuid7Source()(), datetime.now(UTC))
 
-def _will_pass(error: Exception) -> bool:
-    """Whether another process was writing the catalog at the same moment."""
-    text = str(error).lower()
-    return any(sign in text for sign in ("database is locked", "database is busy", "transaction conflict"))
+    return write_lake(settings, write)
 
 
 def _await(api: Api, version: int, timeout_s: float) -> None:
