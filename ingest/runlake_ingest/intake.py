@@ -61,6 +61,8 @@ class BatchIn(Struct, frozen=True):
     size: int
     searched: int | None = None
     """Up to which position its producer has looked for the ids of its starts, whatever their time; None: it has not."""
+    received_at: datetime | None = None
+    """When a log that is replayed says that they were first received; None: now."""
 
     def earliest(self) -> int:
         """The least of its messages' times, Unix seconds."""
@@ -73,7 +75,8 @@ def read_batch(header: wire.Batch | None, payload: bytes, now: datetime, worker:
     if header is None:
         return BatchIn(PUSH_PRODUCER, None, None, count, items, len(payload))
     searched = None if isinstance(header.searched, UnsetType) else header.searched.get(worker, 0)
-    return BatchIn(header.producer, header.batch, header.first, count, items, len(payload), searched)
+    before = None if isinstance(header.received_at, UnsetType) else min(header.received_at, now)
+    return BatchIn(header.producer, header.batch, header.first, count, items, len(payload), searched, before)
 
 
 def _read_items(header: wire.Batch | None, payload: bytes, now: datetime) -> tuple[list[Good | Bad], int]:
@@ -175,7 +178,7 @@ class Acceptance:
         window = self._window
         admit, horizon = window.admit, window.horizon
         after = batch.searched if is_unsearched(batch, window) else None
-        head = line_head(now, batch.producer)
+        head = line_head(batch.received_at or now, batch.producer)
         first_seq = self.last_seq + 1
         seq = self.last_seq
         lines: list[bytes] = []

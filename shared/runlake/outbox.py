@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from msgspec import UNSET, Struct
 
@@ -80,15 +81,17 @@ class Outbox:
         first: int | None = None,
         position: int = 0,
         volatile: bool = False,
+        received_at: datetime | None = None,
     ) -> None:
-        """Form a batch of encoded messages; it waits to be sent. `searched` is the header's; `first` the number of the
-        first message, by default the next."""
+        """Form a batch of encoded messages; it waits to be sent. `searched` and `received_at` are the header's; `first`
+        the number of the first message, by default the next."""
         header = wire.Batch(
             producer=self._producer,
             batch=self._next_batch,
             first=first or self._next_message,
             count=len(messages),
             searched=UNSET if searched is None else dict(searched),
+            received_at=UNSET if received_at is None else received_at,
         )
         frames = [wire.encode_frame(header), wire.encode_payload(messages)]
         self._waiting.append(SealedBatch(header.batch, header.first, header.count, frames, position, volatile))

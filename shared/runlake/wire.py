@@ -23,7 +23,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from runlake.cut import cut_array
 from runlake.errors import InvalidMessage, WireError
-from runlake.messages import Message
+from runlake.messages import Message, ZonedTime
 
 WIRE_VERSION = 1
 MAX_BATCH_MESSAGES = 500
@@ -48,6 +48,8 @@ class Batch(Struct, frozen=True, kw_only=True, tag_field="type", tag="batch", gc
     searched: Annotated[dict[str, int], Meta(max_length=1_000)] | UnsetType = UNSET
     """By worker, up to which position the producer has looked for the event_ids of its `run.started`, whatever their
     time, and found none: then the worker looks behind that. Who sends copies with one time says nothing here."""
+    received_at: ZonedTime | UnsetType = UNSET
+    """When these messages were first received: who replays a log says it, and so makes the same log again."""
 
 
 class PositionRequest(Struct, frozen=True, kw_only=True, tag_field="type", tag="position?", gc=False):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from random import Random
 from types import TracebackType
 from typing import Self
@@ -41,10 +42,10 @@ class ImportDelivery:
         self._link: Link | None = None
         self._retry_at = 0.0
 
-    def send(self, messages: Sequence[bytes], on_ack: OnAck) -> None:
+    def send(self, messages: Sequence[bytes], on_ack: OnAck, received_at: datetime | None = None) -> None:
         """Send a batch; `on_ack` is called with its ack, in the order of sending, now or later. Blocks while enough is
-        on its way."""
-        self._outbox.seal(messages)
+        on its way. `received_at`: when these messages of a log were first received."""
+        self._outbox.seal(messages, received_at=received_at)
         self._heard.append((self._outbox.sealed, on_ack))
         self._work_until(lambda: len(self._heard) < _IN_FLIGHT)
 

@@ -10,14 +10,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import zmq
-
 from runlake.cli.failure import CommandFailed
-from runlake.cli.worker_client import WorkerSilent, ask_position
+from runlake.cli.worker_client import flush_if_there
 from runlake.client import connect as connect_api
 from runlake.errors import RunLakeError
 from runlake.settings import Settings
-from runlake.wire import FlushRequest, encode_frame
 
 if TYPE_CHECKING:
     import duckdb
@@ -25,8 +22,6 @@ if TYPE_CHECKING:
     from runlake.lake.verify import Check
 
 _TRIES = 5
-_WORKER_MS = 2_000
-_FLUSH_MS = 60_000
 
 
 def check_read_model(settings: Settings) -> Check:
@@ -38,7 +33,7 @@ def check_read_model(settings: Settings) -> Check:
     watch = CatalogWatch(settings.catalog_path)
     try:
         for _ in range(_TRIES):
-            _flush(settings.ingest)
+            flush_if_there(settings.ingest)
             with tempfile.TemporaryDirectory(prefix="runlake-verify-") as folder, connect() as connection:
                 export, copy = Path(folder) / "runs.parquet", Path(folder) / "catalog.sqlite"
                 watch.copy_to(copy)
@@ -55,19 +50,6 @@ def check_read_model(settings: Settings) -> Check:
     finally:
         watch.close()
     return Check("read model", "not compared, for messages keep coming: verify again when it is quieter", [], [])
-
-
-def _flush(endpoint: str) -> None:
-    """Have the worker bring its journal to the lake, where one runs."""
-    try:
-        ask_position(endpoint, _WORKER_MS)
-    except WorkerSilent:
-        return
-    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.connect(endpoint)
-        socket.send(encode_frame(FlushRequest()))
-        socket.poll(_FLUSH_MS)
 
 
 def _download(settings: Settings, target: Path, after: dict[str, int]) -> dict[str, int]:

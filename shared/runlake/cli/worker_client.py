@@ -6,7 +6,10 @@ import zmq
 
 from runlake.cli.failure import CommandFailed
 from runlake.errors import WireError
-from runlake.wire import Position, PositionRequest, decode_reply, encode_frame
+from runlake.wire import FlushRequest, Position, PositionRequest, decode_reply, encode_frame
+
+_WORKER_MS = 2_000
+_FLUSH_MS = 60_000
 
 
 class WorkerSilent(CommandFailed):
@@ -32,3 +35,16 @@ def ask_position(endpoint: str, timeout_ms: int) -> Position:
     if not isinstance(reply, Position):
         raise CommandFailed(f"{endpoint} answered {reply} when asked for its position.")
     return reply
+
+
+def flush_if_there(endpoint: str) -> None:
+    """Have the worker bring its journal to the lake, where one runs."""
+    try:
+        ask_position(endpoint, _WORKER_MS)
+    except WorkerSilent:
+        return
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.connect(endpoint)
+        socket.send(encode_frame(FlushRequest()))
+        socket.poll(_FLUSH_MS)

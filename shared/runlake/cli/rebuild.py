@@ -1,0 +1,88 @@
+"""`runlake rebuild`: makes a query process's read model anew from the lake."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from runlake import settings as settings_module
+from runlake.cli.failure import CommandFailed
+from runlake.cli.lakehere import need_lake
+from runlake.cli.progress import progress_bar
+from runlake.cli.subcommands import Subcommands
+from runlake.settings import Settings
+
+
+def add_to(commands: Subcommands) -> None:
+    parser = commands.add_parser(
+        "rebuild",
+        help="make the read model of a query process anew",
+        description="Make the read model anew from the lake, while its query process does not run. The old one stays"
+        " until the new one is complete; an interrupted rebuild changes nothing.",
+    )
+    settings_module.add_flags(parser, "data", "catalog", "storage", "read_model", "recent_days")
+    parser.set_defaults(run=rebuild)
+
+
+def rebuild(arguments: argparse.Namespace) -> int:
+    """Have the query side do it, in a process of its own. Raises CommandFailed."""
+    settings = settings_module.from_arguments(arguments)
+    need_lake(settings)
+    if importlib.util.find_spec("runlake_query") is None:
+        raise CommandFailed("the query side is not installed here; install it with `pip install 'runlake[server]'`.")
+    flags = {
+        "--data": settings.data, "--catalog": settings.catalog, "--storage": settings.storage,
+        "--read-model": settings.read_model, "--recent-days": settings.recent_days, "--log-level": "error",
+    }  # fmt: skip
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "runlake_query.rebuild",
+        *(str(part) for flag in flags.items() for part in flag),
+    ]
+    last: dict[str, Any] = {}
+    with (
+        progress_bar("Rebuilding, messages", _messages(settings)) as advance,
+        subprocess.Popen(command, stdout=subprocess.PIPE) as process,
+    ):
+        assert process.stdout is not None
+        done = 0
+        try:
+            for line in process.stdout:
+                last = msgspec.json.decode(line)
+                if "done" in last:
+                    advance(last["done"] - done)
+                    done = last["done"]
+            advance(sum(last.get("positions", {}).values()) - done if "positions" in last else 0)
+        except BaseException:
+            process.terminate()
+            raise
+    if "positions" not in last:
+        raise CommandFailed(last.get("error", "the query side ended without a word; the old read model is as it was."))
+    print(f"The read model in {settings.read_model} is new, and has all {sum(last['positions'].values()):,} messages.")
+    return 0
+
+
+def _messages(settings: Settings) -> int:
+    """How many messages the lake has."""
+    from runlake.lake.attach import CatalogWatch, attach_copy  # noqa: PLC0415 (an extra)
+    from runlake.lake.duck import connect  # noqa: PLC0415
+    from runlake.lake.verify import flushed  # noqa: PLC0415
+
+    watch = CatalogWatch(settings.catalog_path)
+    try:
+        with tempfile.TemporaryDirectory(prefix="runlake-rebuild-") as folder, connect() as connection:
+            copy = Path(folder) / "catalog.sqlite"
+            watch.copy_to(copy)
+            attach_copy(connection, copy)
+            return sum(seq for _, seq in flushed(connection).values())
+    finally:
+        watch.close()

@@ -1,0 +1,209 @@
+"""`runlake replay`: the log of a lake, into a file or to another worker."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import msgspec
+
+from runlake import settings as settings_module
+from runlake import wire
+from runlake.cli.failure import USAGE, CommandFailed
+from runlake.cli.import_delivery import ImportDelivery
+from runlake.cli.lakehere import need_lake
+from runlake.cli.progress import progress_bar
+from runlake.cli.subcommands import Subcommands
+from runlake.cli.worker_client import ask_position, flush_if_there
+from runlake.ids import Uuid7Source
+from runlake.settings import Settings
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from runlake.lake.replay import Logged, Stretch
+
+_ASK_MS = 10_000
+_encoder = msgspec.json.Encoder()
+Positions = dict[str, int]
+
+
+def add_to(commands: Subcommands) -> None:
+    parser = commands.add_parser(
+        "replay",
+        help="send the log of the lake to another worker, or write it to a file",
+        description="Read every accepted message from the lake, in the order of the log and with its own event_id, and"
+        " send it to a worker (tcp://… or ipc://…), which accepts each once, or write it to a file, one JSON object in"
+        " a line. A lake that is made so from an empty one has the same runs and events, with the times at which they"
+        " were first received. What was interrupted goes on where it was.",
+    )
+    parser.add_argument(
+        "--from", dest="after", metavar="POSITION", default="", help="begin after this position (default: at the start)"
+    )
+    parser.add_argument("--until", metavar="POSITION", help="end with this position (default: all that there is)")
+    parser.add_argument("--to", metavar="FILE|ENDPOINT", required=True)
+    settings_module.add_flags(parser, "data", "catalog", "storage", "ingest")
+    parser.set_defaults(run=replay)
+
+
+def replay(arguments: argparse.Namespace) -> int:
+    """Replay, and say what became of it. Raises CommandFailed, LakeError."""
+    settings = settings_module.from_arguments(arguments)
+    need_lake(settings)
+    after, until = _positions(arguments.after), None if arguments.until is None else _positions(arguments.until)
+    if "://" in arguments.to:
+        ask_position(arguments.to, _ASK_MS)
+    flush_if_there(settings.ingest)
+    import duckdb  # noqa: PLC0415 (an extra)
+
+    try:
+        with _lake(settings) as (connection, lake):
+            if "://" in arguments.to:
+                _send(connection, arguments.to, after, until)
+            else:
+                question = hashlib.sha256(f"{lake} {arguments.after} {arguments.until}".encode()).hexdigest()[:8]
+                _write(connection, Path(arguments.to), question, after, until)
+    except duckdb.Error as error:
+        raise CommandFailed(f"the lake at {settings.catalog_path} cannot be read: {error}") from None
+    except OSError as error:
+        raise CommandFailed(f"{arguments.to} cannot be written: {error.strerror or error}") from None
+    return 0
+
+
+def _positions(text: str) -> Positions:
+    """`<worker>:<seq>[,…]`, as every answer of the API says it. Raises CommandFailed."""
+    found: Positions = {}
+    for part in filter(None, text.split(",")):
+        worker, _, seq = part.strip().partition(":")
+        try:
+            found[str(UUID(worker))] = int(seq)
+        except ValueError:
+            raise CommandFailed(
+                f"{part!r} is no position; a position is <worker>:<seq>, as `RunLake-Position` says it.", USAGE
+            ) from None
+    return found
+
+
+def _as_text(positions: Mapping[str, int]) -> str:
+    return ",".join(f"{worker}:{seq}" for worker, seq in positions.items())
+
+
+@contextmanager
+def _lake(settings: Settings) -> Iterator[tuple[duckdb.DuckDBPyConnection, UUID]]:
+    """A connection to a copy of the lake's catalog, and the lake's id."""
+    from runlake.lake.attach import CATALOG, CatalogWatch, attach_copy  # noqa: PLC0415
+    from runlake.lake.duck import connect  # noqa: PLC0415
+    from runlake.lake.schema import check_version, lake_id  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory(prefix="runlake-replay-") as folder, connect() as connection:
+        copy = Path(folder) / "catalog.sqlite"
+        watch = CatalogWatch(settings.catalog_path)
+        try:
+            watch.copy_to(copy)
+        finally:
+            watch.close()
+        attach_copy(connection, copy)
+        check_version(connection, CATALOG)
+        yield connection, lake_id(connection, CATALOG)
+
+
+def _log(
+    connection: duckdb.DuckDBPyConnection, after: Positions, until: Positions | None
+) -> tuple[list[Stretch], int, Iterator[Logged]]:
+    from runlake.lake.attach import CATALOG  # noqa: PLC0415
+    from runlake.lake.replay import count_messages, read_log, stretches  # noqa: PLC0415
+
+    found = stretches(connection, CATALOG, after, until)
+    return found, count_messages(connection, CATALOG, found), read_log(connection, CATALOG, found)
+
+
+def _send(connection: duckdb.DuckDBPyConnection, endpoint: str, after: Positions, until: Positions | None) -> None:
+    """To a worker, in batches of messages that were received together."""
+    _, total, log = _log(connection, after, until)
+    reached = dict(after)
+    counts = {"accepted": 0, "duplicate": 0}
+    refused: list[str] = []
+    batch: list[bytes] = []
+    size = 0
+    last: Logged | None = None
+
+    def on_ack(end: Logged, count: int) -> Callable[[wire.Ack], None]:
+        def note(ack: wire.Ack) -> None:
+            counts["accepted"] += ack.accepted
+            counts["duplicate"] += len(ack.duplicate)
+            refused.extend(rejection.reason for rejection in ack.rejected)
+            reached[end.worker] = end.seq
+            advance(count)
+
+        return note
+
+    with progress_bar("Replaying messages", total) as advance:
+        try:
+            with ImportDelivery(endpoint, f"replay-{Uuid7Source()()}") as delivery:
+                for logged in log:
+                    encoded = wire.encode_message(logged.message)
+                    if last is not None and (
+                        (logged.received_at, logged.worker) != (last.received_at, last.worker)
+                        or len(batch) == wire.MAX_BATCH_MESSAGES
+                        or size + len(encoded) > wire.MAX_BATCH_BYTES
+                    ):
+                        delivery.send(batch, on_ack(last, len(batch)), last.received_at)
+                        batch, size = [], 0
+                    batch.append(encoded)
+                    size += len(encoded)
+                    last = logged
+                if last is not None:
+                    delivery.send(batch, on_ack(last, len(batch)), last.received_at)
+                delivery.finish()
+        except CommandFailed as failure:
+            go_on = f" `--from {_as_text(reached)}` goes on from there." if reached else ""
+            raise CommandFailed(f"{failure.message.rstrip('.')}.{go_on}", failure.code) from None
+    print(
+        f"{counts['accepted']:,} messages accepted, {counts['duplicate']:,} were there already,"
+        f" {len(refused):,} refused. Replayed up to {_as_text(reached) or 'the start'}."
+    )
+    if refused:
+        raise CommandFailed(f"{endpoint} refused {len(refused):,} messages, the first since {refused[0]}")
+
+
+def _write(
+    connection: duckdb.DuckDBPyConnection, path: Path, question: str, after: Positions, until: Positions | None
+) -> None:
+    """To a file, complete or not there. What an interrupted one has stays, and is gone on with."""
+    partial = path.with_name(f"{path.name}.{question}.partial")
+    reached = _last_whole_line(partial)
+    found, _, _ = _log(connection, after, until)
+    if reached is not None:
+        workers = [stretch.worker for stretch in found]
+        done = dict.fromkeys(workers[: workers.index(reached[0])], 2**62) if reached[0] in workers else {}
+        after = {**after, **done, reached[0]: reached[1]}
+    _, total, log = _log(connection, after, until)
+    with progress_bar("Writing messages", total) as advance, partial.open("ab") as file:
+        for logged in log:
+            where = {"worker": logged.worker, "seq": logged.seq, "received_at": logged.received_at}
+            head = _encoder.encode({**where, "producer": logged.producer})
+            file.write(head[:-1] + b"," + _encoder.encode(logged.message)[1:] + b"\n")
+            advance(1)
+    partial.replace(path)
+    print(f"{total:,} messages are in {path}{' anew, after what was there' if reached else ''}.")
+
+
+def _last_whole_line(path: Path) -> tuple[str, int] | None:
+    """The position of the last line that was written to its end; what follows it is cut off."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    whole = content[: content.rfind(b"\n") + 1]
+    with path.open("r+b") as file:
+        file.truncate(len(whole))
+    if not whole:
+        return None
+    line = msgspec.json.decode(whole[whole.rfind(b"\n", 0, -1) + 1 :])
+    return str(line["worker"]), int(line["seq"])
