@@ -52,8 +52,13 @@ export async function get(path, query = [], signal) {
   return answer;
 }
 
+/** GET, as the text that it is. @param {string} url @param {AbortSignal} [signal] */
+export async function text(url, signal) {
+  return (await send(url, { signal })).text();
+}
+
 /**
- * POST in JSON.
+ * POST in JSON; another type of answer comes as a blob.
  * @param {string} path
  * @param {unknown} body
  * @param {AbortSignal} [signal]
@@ -61,7 +66,8 @@ export async function get(path, query = [], signal) {
 export async function post(path, body, signal) {
   const headers = { "Content-Type": "application/json", Accept: "application/json" };
   const response = await send(path, { method: "POST", headers, body: JSON.stringify(body), signal });
-  return response.status === 204 ? null : response.json();
+  if (response.status === 204) return null;
+  return response.headers.get("Content-Type")?.startsWith("application/json") ? response.json() : response.blob();
 }
 
 /** @param {string} url @param {RequestInit} init */

@@ -17,7 +17,8 @@ import { compare } from "./compare.js";
  * A view puts itself into `main`. It is told of every new place of its own path, and is closed when another is shown.
  * @typedef {{show: (place: Place) => void, close: () => void}} View
  * @typedef {(main: HTMLElement, shell: Shell) => View} MakeView
- * @typedef {{fail: (error: unknown) => void, state: (text: string) => void}} Shell
+ * A view tells what failed, how its stream is, and where a round of questions begins and ends.
+ * @typedef {{fail: (error: unknown) => void, state: (text: string) => void, round: (work: () => Promise<void>) => () => Promise<void>}} Shell
  */
 
 /** @type {[string, string][]} */
@@ -49,17 +50,39 @@ let view = null;
 let made = null;
 let shownPath = "";
 
+let state = "";
+/** What went wrong last, until a round goes well: it is more than the state of the stream. @type {string | null} */
+let failure = null;
+let failures = 0;
+
+function shine() {
+  const text = failure ?? { live: "live", waiting: "reconnecting …", polling: "every 5 s", hidden: "paused" }[state] ?? state;
+  if (lamp.textContent !== text) lamp.textContent = text;
+  lamp.className = failure === null ? `lamp ${state}` : "lamp bad";
+  lamp.title = failure === null && state === "polling" ? "Other tabs have the streams; this one asks" : text;
+}
+
 /** @type {Shell} */
 const shell = {
   fail(error) {
     if (error instanceof DOMException && error.name === "AbortError") return;
     if (error instanceof ApiError && error.status === 401) { signIn(); return; }
-    lamp.className = "lamp bad";
-    lamp.textContent = error instanceof Error ? error.message : String(error);
+    failures += 1;
+    failure = error instanceof Error ? error.message : String(error);
+    shine();
   },
   state(text) {
-    lamp.className = `lamp ${text}`;
-    lamp.textContent = { live: "live", waiting: "reconnecting …", hidden: "paused" }[text] ?? text;
+    state = text;
+    shine();
+  },
+  round(work) {
+    return async () => {
+      const before = failures;
+      await work();
+      if (failures !== before) return;
+      failure = null;
+      shine();
+    };
   },
 };
 
@@ -73,6 +96,8 @@ function show() {
   if (other) {
     view?.close();
     fill(main);
+    failure = null;
+    shell.state("");
     made = wanted;
     shownPath = place.path;
     view = wanted(main, shell);

@@ -24,7 +24,7 @@ export function producers(main, shell) {
 
   async function load() {
     const asked = /** @type {[string, string][]} */ ([["limit", "1000"]]);
-    panel.from(urlOf("/api/v1/producers", asked));
+    panel.from(urlOf("/api/v1/producers", asked), { csv: null });
     try {
       const { data, lagMs } = await get("/api/v1/producers", asked, abort.signal);
       shell.state(`read model ${lagMs} ms behind`);
@@ -33,7 +33,7 @@ export function producers(main, shell) {
       fill(panel.body, h("div", { class: "scroll" }, h("table", {},
         h("thead", {}, h("tr", {}, titles.map((title, index) => h("th", { scope: "col", class: index > 0 && index < 6 ? "number" : "" }, title)))),
         h("tbody", {}, data.producers.map((/** @type {any} */ one) => h("tr", {},
-          h("th", { scope: "row", class: "id" }, one.producer),
+          h("th", { scope: "row", class: "id", title: one.producer }, h("bdi", {}, one.producer)),
           ["received", "accepted", "duplicate", "rejected", "gaps"].map((name) => h("td", {
             class: `number ${one[name] > 0 && (name === "gaps" || name === "rejected") ? "bad" : ""}`, title: exact(one[name]),
           }, count(one[name]))),
@@ -44,7 +44,7 @@ export function producers(main, shell) {
       shell.fail(error);
     }
   }
-  const refresh = seldom(load, 1000);
+  const refresh = seldom(shell.round(load), 1000);
   const clock = window.setInterval(() => document.hidden || refresh.ask(), REFRESH_MS);
   return {
     /** @param {Place} next */
@@ -63,7 +63,7 @@ export function quarantine(main, shell) {
 
   async function load() {
     const asked = /** @type {[string, string][]} */ ([["limit", "100"]]);
-    panel.from(urlOf("/api/v1/quarantine", asked));
+    panel.from(urlOf("/api/v1/quarantine", asked), { csv: null });
     try {
       const { data } = await get("/api/v1/quarantine", asked, abort.signal);
       shell.state("");
@@ -74,15 +74,15 @@ export function quarantine(main, shell) {
           h("thead", {}, h("tr", {}, ["When", "Producer", "Field", "Reason", "Raw"].map((title) => h("th", { scope: "col" }, title)))),
           h("tbody", {}, data.quarantine.map((/** @type {any} */ one) => h("tr", {},
             h("td", { title: one.received_at }, moment(one.received_at, place.zone)),
-            h("td", { class: "id" }, one.producer || "not known"),
-            h("td", {}, one.field ?? ""), h("td", {}, one.reason),
+            h("td", { class: "id", title: one.producer }, h("bdi", {}, one.producer || "not known")),
+            h("td", {}, one.field ?? ""), h("td", { class: "reason" }, one.reason),
             h("td", {}, raw(one.raw))))))));
     } catch (error) {
       panel.wrong(error);
       shell.fail(error);
     }
   }
-  const refresh = seldom(load, 1000);
+  const refresh = seldom(shell.round(load), 1000);
   return {
     /** @param {Place} next */
     show(next) { place = next; document.title = "Quarantine – RunLake"; refresh.ask(); },

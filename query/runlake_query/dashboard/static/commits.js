@@ -36,7 +36,7 @@ export function commits(main, shell) {
       ["group_by", "commit_hash"], ["measures", "runs,success_rate,cost_usd,first_start_time"], ["order_by", "-first_start_time"], ["limit", "200"],
       ...place.query(Date.now()),
     ]);
-    panel.from(urlOf("/api/v1/rollups", asked));
+    panel.from(urlOf("/api/v1/rollups", asked), { sql: true });
     const { data } = await get("/api/v1/rollups", asked, abort.signal);
     const rows = data.rows.filter((/** @type {any} */ row) => row.commit_hash !== null);
     if (rows.length === 0) { panel.clear(); panel.empty("No run in this range has a commit."); return; }
@@ -55,20 +55,19 @@ export function commits(main, shell) {
   async function one(sha) {
     const path = `/api/v1/commits/${encodeURIComponent(sha)}/runs`;
     const asked = /** @type {[string, string][]} */ ([["limit", "1000"]]);
-    panel.from(urlOf(path, asked));
-    panel.csv.hidden = true;
+    panel.from(urlOf(path, asked), { csv: null });
     const { data } = await get(path, asked, abort.signal);
     panel.ready();
     fill(panel.body, h("p", { class: "counted" }, h("span", { class: "id" }, data.commit_hash), ` came of ${exact(data.associations.length)} runs; with those that launched them and all below, ${exact(data.total)}`),
       h("div", { class: "scroll" }, h("table", {},
         h("thead", {}, h("tr", {}, ["Status", "Started", "Agent", "Job", "Run", "Took", "Cost"].map((title, index) => h("th", { scope: "col", class: index > 4 ? "number" : "" }, title)))),
         h("tbody", {}, data.runs.map((/** @type {any} */ { run, depth, associated }) => h("tr", { class: associated ? "differs" : "" },
-          h("td", {}, "· ".repeat(depth), badge(run.status)), h("td", {}, moment(run.start_time, place.zone)), h("td", {}, run.agent_name), h("td", {}, run.job_type),
-          h("td", {}, h("a", { href: place.at(`/runs/${encodeURIComponent(run.event_id)}`) }, run.run_id)),
+          h("td", {}, "· ".repeat(depth), badge(run.status)), h("td", {}, moment(run.start_time, place.zone)), h("td", { class: "name", title: run.agent_name }, h("bdi", {}, run.agent_name)), h("td", { class: "name", title: run.job_type }, h("bdi", {}, run.job_type)),
+          h("td", { class: "name" }, h("a", { href: place.at(`/runs/${encodeURIComponent(run.event_id)}`), title: run.run_id }, h("bdi", {}, run.run_id))),
           h("td", { class: "number" }, duration(run.duration_ms)), h("td", { class: "number" }, money(run.cost_usd))))))));
   }
 
-  const refresh = seldom(load, 1000);
+  const refresh = seldom(shell.round(load), 1000);
   return {
     /** @param {Place} next */
     show(next) {

@@ -89,10 +89,18 @@ export function reconcile(parent, items, key, render) {
   for (const gone of known.values()) gone.remove();
 }
 
-/** @param {string} text */
+/** To the clipboard; where a page has none (plain HTTP from another machine), to be copied by hand. @param {string} text */
 export async function copy(text) {
-  await navigator.clipboard.writeText(text);
-  say("Copied");
+  if (navigator.clipboard !== undefined) {
+    await navigator.clipboard.writeText(text);
+    say("Copied");
+    return;
+  }
+  const field = h("textarea", { readonly: true, rows: 8, "aria-label": "To be copied" }, text);
+  const dialog = h("dialog", { onclose: () => dialog.remove() }, field, h("form", { method: "dialog" }, h("button", {}, "Close")));
+  document.body.append(dialog);
+  dialog.showModal();
+  field.select();
 }
 
 /** Tell something in passing, also to a screen reader. @param {string} text */

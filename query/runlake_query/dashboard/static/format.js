@@ -73,3 +73,24 @@ export function size(bytes) {
   }
   return `${bytes.toFixed(1)} TiB`;
 }
+
+/** Lengths of time that people count in, in ms. */
+const STEPS = [
+  1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 15_000, 30_000, 60_000, 120_000, 300_000, 600_000, 900_000,
+  1_800_000, 3_600_000, 7_200_000, 14_400_000, 21_600_000, 43_200_000, 86_400_000, 172_800_000, 432_000_000, 864_000_000,
+];
+/** @type {[number, string][]} */
+const UNITS = [[86_400_000, "d"], [3_600_000, "h"], [60_000, "m"], [1000, "s"], [1, "ms"]];
+
+/**
+ * The round times from nothing up to a length, about `wanted` of them, and what each is called in one unit.
+ * @param {number} ms
+ * @param {number} [wanted]
+ */
+export function ticks(ms, wanted = 4) {
+  const last = /** @type {number} */ (STEPS.at(-1));
+  const step = STEPS.find((one) => ms / one <= wanted) ?? Math.ceil(ms / wanted / last) * last;
+  const values = Array.from({ length: Math.floor(ms / step) + 1 }, (_, number) => number * step);
+  const [unit, name] = UNITS.find(([length]) => 2 * length <= /** @type {number} */ (values.at(-1))) ?? [1, "ms"];
+  return { tickvals: values, ticktext: values.map((value) => (value === 0 ? "0" : `${value / unit} ${name}`)) };
+}

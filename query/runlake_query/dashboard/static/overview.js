@@ -8,11 +8,11 @@ import { fill, h } from "./dom.js";
 import { count, duration, exact, money, moment, percent } from "./format.js";
 import { listen, seldom } from "./live.js";
 import { Panel } from "./panel.js";
-import { go, iso, Place } from "./place.js";
+import { coarser, go, Place } from "./place.js";
 import { badge, colour } from "./status.js";
 
 /** @typedef {import("./app.js").Shell} Shell */
-/** @typedef {import("./charts.js").Figure} Figure */
+/** @typedef {import("./api.js").Query} Query */
 
 const STATUSES = ["success", "partial", "running", "cancelled", "timeout", "failure"];
 const OVER_TIME = [
@@ -21,33 +21,52 @@ const OVER_TIME = [
 ].join(",");
 const TOP = [["agent_name", "Top agents"], ["job_type", "Job types"], ["product", "Products"]];
 const REFRESH_MS = 3000;
+const NO_MODEL = "no model";
 
 /** @param {HTMLElement} main @param {Shell} shell */
 export function overview(main, shell) {
   let place = Place.now();
   let stop = () => {};
   let abort = new AbortController();
+  /** Where the points of the charts begin, and where the last one ends. @type {string[]} */
+  let moments = [];
+  /** The same of the charts by model. @type {string[]} */
+  let modelMoments = [];
 
   const bar = h("div", { class: "controls" });
   const tiles = h("dl", { class: "tiles" });
   const grid = h("div", { class: "grid" });
 
-  const runs = chartPanel("Runs", (series) => go(place.adding("status", series)));
-  const rate = chartPanel("Success rate");
-  const time = chartPanel("Duration");
-  const tokens = chartPanel("Tokens", undefined);
-  const cost = chartPanel("Cost by model", (series) => go(place.adding("model", series)));
+  /** @param {string} _ @param {number} point */
+  const byTime = (_, point) => { if (moments[point + 1] !== undefined) go(place.between(new Date(moments[point]), new Date(moments[point + 1]))); };
+  /** @param {string} series */
+  const byName = (series) => { if (modelOf(series) !== NO_MODEL) go(place.adding("model", modelOf(series))); };
+  /** @param {string} series @param {number} point */
+  const byModelOrTime = (series, point) => {
+    if (modelOf(series) !== NO_MODEL) byName(series);
+    else if (modelMoments[point + 1] !== undefined) go(place.between(new Date(modelMoments[point]), new Date(modelMoments[point + 1])));
+  };
+
+  /** Of which model a series is, by the name of it. @param {string} series */
+  const modelOf = (series) => series.replace(/ \((in|out)\)$/, "");
+
+  const runs = chartPanel("Runs", (status) => go(place.adding("status", status)), (status) => go(place.adding("status", status)));
+  const rate = chartPanel("Success rate", byTime);
+  const time = chartPanel("Duration", byTime);
+  const tokens = chartPanel("Tokens by model", byModelOrTime, byName);
+  const cost = chartPanel("Cost by model", byModelOrTime, byName);
   const top = TOP.map(([name, title]) => ({ name, panel: new Panel(title) }));
   const failures = new Panel("Latest failures");
-  fill(grid, runs.panel.root, rate.panel.root, time.panel.root, tokens.panel.root, cost.panel.root, top.map((one) => one.panel.root), failures.root);
+  fill(grid, runs.panel.root, rate.panel.root, time.panel.root, tokens.panel.root, cost.panel.root, failures.root, top.map((one) => one.panel.root));
   fill(main, h("h1", { class: "unseen" }, "Overview"), bar, tiles, grid);
 
-  /** @param {string} title @param {(series: string) => void} [onpick] */
-  function chartPanel(title, onpick) {
+  /** @param {string} title @param {(series: string, point: number) => void} onpick @param {(series: string) => void} [onname] */
+  function chartPanel(title, onpick, onname) {
     const area = h("div", { class: "chart" });
     const chart = new Chart(area, {
-      onpick,
-      onzoom: (from, to) => go(place.with({ from: iso(zoned(from, place.zone)), to: iso(zoned(to, place.zone)), range: null })),
+      onpick, onname,
+      onzoom: (from, to) => go(place.between(zoned(from, place.zone), zoned(to, place.zone))),
+      onback: () => history.back(),
     });
     const panel = new Panel(title, { onpng: () => void chart.png(`runlake ${title.toLowerCase()}`) });
     panel.body.append(area);
@@ -56,52 +75,47 @@ export function overview(main, shell) {
 
   async function load() {
     const now = Date.now();
-    const { bucket } = place.range(now);
+    const { from, to, bucket } = place.range(now);
     const query = place.query(now);
     const signal = abort.signal;
+    const span = /** @type {[string, string]} */ ([wall(from.toISOString(), place.zone), wall(to.toISOString(), place.zone)]);
     await Promise.all([
-      overTime(bucket, query, signal), byModel(bucket, query, signal),
+      overTime(bucket, span, to, query, signal), byModel(coarser(bucket, to.getTime() - from.getTime()), span, to, query, signal),
       ...top.map((one) => ranking(one.name, one.panel, query, signal)), latest(query, signal),
     ]);
   }
 
-  /** @param {string} bucket @param {[string, string][]} query @param {AbortSignal} signal */
-  async function overTime(bucket, query, signal) {
-    const asked = /** @type {[string, string][]} */ ([["bucket", bucket], ["tz", place.zone], ["measures", OVER_TIME], ["limit", "1000"], ...query]);
-    const parts = [runs, rate, time, tokens];
-    for (const part of parts) part.panel.from(urlOf("/api/v1/rollups", asked));
+  /** @param {string} bucket @param {[string, string]} span @param {Date} end @param {Query} query @param {AbortSignal} signal */
+  async function overTime(bucket, span, end, query, signal) {
+    const asked = /** @type {Query} */ ([["bucket", bucket], ["tz", place.zone], ["measures", OVER_TIME], ["limit", "1000"], ...query]);
+    const parts = [runs, rate, time];
+    for (const part of parts) part.panel.from(urlOf("/api/v1/rollups", asked), { sql: true });
     try {
       const { data } = await get("/api/v1/rollups", asked, signal);
       const rows = data.rows, totals = data.totals;
       showTotals(totals);
+      moments = [...rows.map((/** @type {any} */ row) => row.bucket), end.toISOString()];
       const x = rows.map((/** @type {any} */ row) => wall(row.bucket, place.zone));
       /** @param {string} name */
       const column = (name) => rows.map((/** @type {any} */ row) => row[name]);
       for (const part of parts) totals.runs === 0 ? part.panel.empty("No runs in this range.") : part.panel.ready();
       if (totals.runs > 0 && totals.success_rate === null) rate.panel.empty("None has finished yet.");
       if (totals.runs > 0 && totals.p50_duration_ms === null) time.panel.empty("None has a duration yet.");
-      if (totals.runs > 0 && !totals.input_tokens && !totals.output_tokens) tokens.panel.empty("No tokens were told.");
+      if (data.truncated) for (const part of parts) part.panel.note.textContent = "The first 1,000 buckets.";
       await runs.chart.draw({
-        kind: "bar", x, label: `Runs for each ${bucket}, by status; ${totals.runs} in all`,
+        kind: "bar", x, span, label: `Runs for each ${bucket}, by status; ${totals.runs} in all`,
         series: STATUSES.filter((status) => totals[status] > 0 || status === "success")
           .map((status) => ({ name: status, y: column(status), colour: colour(status) })),
       });
       await rate.chart.draw({
-        kind: "line", x, format: "percent", label: `Success rate for each ${bucket}; ${percent(totals.success_rate)} in all`,
+        kind: "line", x, span, format: "percent", label: `Success rate for each ${bucket}; ${percent(totals.success_rate)} in all`,
         series: [{ name: "success rate", y: column("success_rate"), colour: colour("success"), text: column("success_rate").map(percent) }],
       });
       await time.chart.draw({
-        kind: "line", x, format: "ms", label: `Duration for each ${bucket}: p50 ${duration(totals.p50_duration_ms)}, p99 ${duration(totals.p99_duration_ms)} in all`,
+        kind: "line", x, span, format: "ms", label: `Duration for each ${bucket}: p50 ${duration(totals.p50_duration_ms)}, p99 ${duration(totals.p99_duration_ms)} in all`,
         series: ["p50", "p95", "p99"].map((name, index) => ({
           name, y: column(`${name}_duration_ms`), colour: PALETTE[index], text: column(`${name}_duration_ms`).map(duration),
         })),
-      });
-      await tokens.chart.draw({
-        kind: "bar", x, label: `Tokens for each ${bucket}: ${totals.input_tokens} in, ${totals.output_tokens} out in all`,
-        series: [
-          { name: "input", y: column("input_tokens"), colour: PALETTE[0] },
-          { name: "output", y: column("output_tokens"), colour: PALETTE[1] },
-        ],
       });
     } catch (error) {
       for (const part of parts) part.panel.wrong(error);
@@ -109,34 +123,47 @@ export function overview(main, shell) {
     }
   }
 
-  /** @param {string} bucket @param {[string, string][]} query @param {AbortSignal} signal */
-  async function byModel(bucket, query, signal) {
-    const asked = /** @type {[string, string][]} */ ([
-      ["group_by", "model"], ["bucket", bucket], ["tz", place.zone], ["measures", "cost_usd"], ["order_by", "bucket"], ["limit", "1000"],
-      ...query.filter(([name]) => name !== "start_time_to"),
+  /** @param {string} bucket @param {[string, string]} span @param {Date} end @param {Query} query @param {AbortSignal} signal */
+  async function byModel(bucket, span, end, query, signal) {
+    const asked = /** @type {Query} */ ([
+      ["group_by", "model"], ["bucket", bucket], ["tz", place.zone], ["measures", "cost_usd,input_tokens,output_tokens"],
+      ["order_by", "bucket"], ["limit", "1000"], ...query,
     ]);
-    cost.panel.from(urlOf("/api/v1/rollups", asked));
+    for (const part of [tokens, cost]) part.panel.from(urlOf("/api/v1/rollups", asked), { sql: true });
     try {
       const { data } = await get("/api/v1/rollups", asked, signal);
-      /** @type {Map<string, Map<string, number>>} */
+      const buckets = /** @type {string[]} */ ([...new Set(data.rows.map((/** @type {any} */ row) => row.bucket))]);
+      modelMoments = [...buckets, end.toISOString()];
+      /** @type {Map<string, Map<string, any>>} */
       const models = new Map();
       for (const row of data.rows) {
-        if (row.cost_usd === null || row.cost_usd === 0) continue;
-        const model = row.model ?? "no model";
+        if (!row.cost_usd && !row.input_tokens && !row.output_tokens) continue;
+        const model = row.model ?? NO_MODEL;
         if (!models.has(model)) models.set(model, new Map());
-        models.get(model)?.set(wall(row.bucket, place.zone), row.cost_usd);
+        models.get(model)?.set(row.bucket, row);
       }
-      const x = [...new Set(data.rows.map((/** @type {any} */ row) => wall(row.bucket, place.zone)))].sort();
-      if (models.size === 0) cost.panel.empty("No cost in this range.");
+      const x = buckets.map((at) => wall(at, place.zone)), totals = data.totals;
+      const named = [...models].map(([name, rows], index) => ({ name, rows, colour: PALETTE[index % PALETTE.length] }));
+      /** @param {Map<string, any>} rows @param {string} measure */
+      const column = (rows, measure) => buckets.map((at) => rows.get(at)?.[measure] ?? 0);
+      if (!totals.input_tokens && !totals.output_tokens) tokens.panel.empty("No tokens were told.");
+      else tokens.panel.ready();
+      if (!totals.cost_usd) cost.panel.empty("No cost in this range.");
       else cost.panel.ready();
+      if (data.truncated) for (const part of [tokens, cost]) part.panel.note.textContent = "The first 1,000 rows: filter by model, or take a shorter range.";
+      await tokens.chart.draw({
+        kind: "bar", x, span, label: `Tokens for each ${bucket}, by model: ${totals.input_tokens} in, ${totals.output_tokens} out in all`,
+        series: named.flatMap((model) => [["in", "input_tokens", false], ["out", "output_tokens", true]].map(([way, measure, faint]) => ({
+          name: `${model.name} (${way})`, y: column(model.rows, String(measure)), colour: model.colour, faint: Boolean(faint),
+        }))),
+      });
       await cost.chart.draw({
-        kind: "bar", x, format: "money", label: `Cost for each ${bucket}, by model; ${money(data.totals.cost_usd)} in all`,
-        series: [...models].map(([name, costs], index) => ({
-          name, y: x.map((at) => costs.get(at) ?? 0), colour: PALETTE[index % PALETTE.length],
-        })),
+        kind: "bar", x, span, format: "money", label: `Cost for each ${bucket}, by model; ${money(totals.cost_usd)} in all`,
+        series: named.map((model) => ({ name: model.name, y: column(model.rows, "cost_usd"), colour: model.colour })),
       });
     } catch (error) {
-      cost.panel.wrong(error);
+      for (const part of [tokens, cost]) part.panel.wrong(error);
+      shell.fail(error);
     }
   }
 
@@ -146,7 +173,7 @@ export function overview(main, shell) {
     const shown = [
       ["Runs", count(totals.runs), exact(totals.runs)],
       ["Success", percent(totals.success_rate), `${exact(totals.success)} of the finished ones`],
-      ["Failed", count(totals.failure + totals.timeout), exact(totals.failure + totals.timeout)],
+      ["Failed", count(totals.failure + totals.timeout), `${exact(totals.failure)} failures, ${exact(totals.timeout)} timeouts`],
       ["Running", count(totals.running), exact(totals.running)],
       ["p50", duration(totals.p50_duration_ms), `${totals.p50_duration_ms ?? "–"} ms`],
       ["p95", duration(totals.p95_duration_ms), `${totals.p95_duration_ms ?? "–"} ms`],
@@ -157,12 +184,12 @@ export function overview(main, shell) {
     fill(tiles, shown.map(([name, value, title]) => h("div", { title }, h("dt", {}, name), h("dd", {}, value))));
   }
 
-  /** @param {string} name @param {Panel} panel @param {[string, string][]} query @param {AbortSignal} signal */
+  /** @param {string} name @param {Panel} panel @param {Query} query @param {AbortSignal} signal */
   async function ranking(name, panel, query, signal) {
-    const asked = /** @type {[string, string][]} */ ([
+    const asked = /** @type {Query} */ ([
       ["group_by", name], ["measures", "runs,success_rate,p95_duration_ms,cost_usd"], ["order_by", "-runs"], ["limit", "8"], ...query,
     ]);
-    panel.from(urlOf("/api/v1/rollups", asked));
+    panel.from(urlOf("/api/v1/rollups", asked), { sql: true });
     try {
       const { data } = await get("/api/v1/rollups", asked, signal);
       if (data.rows.length === 0) { panel.clear(); panel.empty("None in this range."); return; }
@@ -173,40 +200,42 @@ export function overview(main, shell) {
           h("th", { scope: "col", class: index > 0 ? "number" : "" }, title === "" ? h("span", { class: "unseen" }, name) : title)))),
         h("tbody", {}, data.rows.map((/** @type {any} */ row) => h("tr", {},
           h("th", { scope: "row" },
-            row[name] === null ? h("i", {}, "none") : h("a", { href: place.adding(name, row[name]), title: row[name] }, row[name]),
+            row[name] === null ? h("i", {}, "none") : h("a", { href: place.adding(name, row[name]), title: row[name] }, h("bdi", {}, row[name])),
             meter(row.runs / most)),
           h("td", { class: "number", title: exact(row.runs) }, count(row.runs)),
           h("td", { class: "number" }, percent(row.success_rate)),
-          h("td", { class: "number" }, duration(row.p95_duration_ms)),
-          h("td", { class: "number" }, money(row.cost_usd)))))));
+          h("td", { class: "number", title: `${row.p95_duration_ms ?? "–"} ms` }, duration(row.p95_duration_ms)),
+          h("td", { class: "number", title: `${row.cost_usd} USD` }, money(row.cost_usd)))))));
     } catch (error) {
       panel.wrong(error);
+      shell.fail(error);
     }
   }
 
-  /** @param {[string, string][]} query @param {AbortSignal} signal */
+  /** @param {Query} query @param {AbortSignal} signal */
   async function latest(query, signal) {
-    const asked = /** @type {[string, string][]} */ ([
-      ["status", "failure"], ["status", "timeout"], ["limit", "8"], ...query.filter(([name]) => name !== "status"),
+    const asked = /** @type {Query} */ ([
+      ["status", "failure"], ["status", "timeout"], ["limit", "5"], ...query.filter(([name]) => name !== "status"),
     ]);
-    failures.from(urlOf("/api/v1/runs", asked));
+    failures.from(urlOf("/api/v1/runs", asked), { sql: true });
     try {
       const { data } = await get("/api/v1/runs", asked, signal);
       if (data.runs.length === 0) { failures.clear(); failures.empty("Nothing failed in this range."); return; }
       failures.ready();
       fill(failures.body, h("ul", { class: "failures" }, data.runs.map((/** @type {any} */ one) => h("li", {},
         badge(one.status), " ",
-        h("a", { href: place.at(`/runs/${encodeURIComponent(one.event_id)}`) }, one.agent_name),
-        h("time", { datetime: one.start_time }, moment(one.start_time, place.zone)),
-        h("p", {}, one.error_summary ?? "no error was told")))));
+        h("a", { href: place.at(`/runs/${encodeURIComponent(one.event_id)}`), title: one.run_id }, h("bdi", {}, one.agent_name)),
+        h("time", { datetime: one.start_time, title: one.start_time }, moment(one.start_time, place.zone)),
+        h("p", { title: one.error_summary ?? "" }, one.error_summary ?? "no error was told")))));
     } catch (error) {
       failures.wrong(error);
+      shell.fail(error);
     }
   }
 
-  const refresh = seldom(load, REFRESH_MS);
+  const refresh = seldom(shell.round(load), REFRESH_MS);
   // What is asked for ends with the present bucket: with time another one comes.
-  const clock = window.setInterval(refresh.ask, 30_000);
+  const clock = window.setInterval(() => document.hidden || refresh.ask(), 30_000);
 
   return {
     /** @param {Place} next */

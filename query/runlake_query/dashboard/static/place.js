@@ -99,6 +99,11 @@ export class Place {
     return this.with({ [name]: values.includes(value) ? values : [...values, value] });
   }
 
+  /** The URL with another range. @param {Date} from @param {Date} to */
+  between(from, to) {
+    return this.with({ from: iso(from), to: iso(to), range: null });
+  }
+
   /** @param {string} name @param {string} value */
   without(name, value) {
     return this.with({ [name]: this.search.getAll(name).filter((one) => one !== value) });
@@ -116,6 +121,12 @@ function bucketFor(span) {
   if (span <= 8 * 86_400_000) return "hour";
   if (span <= 400 * 86_400_000) return "day";
   return span <= 5 * 366 * 86_400_000 ? "week" : "month";
+}
+
+/** A bucket of which a range has few enough to be shown by model. @param {string} bucket @param {number} span ms */
+export function coarser(bucket, span) {
+  const names = Object.keys(BUCKET_MS);
+  return names.slice(names.indexOf(bucket)).find((name) => span / BUCKET_MS[name] <= 120) ?? "month";
 }
 
 /** Go to a URL of this page. @param {string} url @param {{replace?: boolean}} [how] */

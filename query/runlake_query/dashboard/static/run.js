@@ -2,6 +2,7 @@
 /** One run: what it is, its tree in time, its events, its changes. */
 
 import { get, urlOf } from "./api.js";
+import { commitLink } from "./commitlink.js";
 import { fill, h, reconcile } from "./dom.js";
 import { ago, count, duration, exact, money, moment } from "./format.js";
 import { viewer } from "./json.js";
@@ -38,15 +39,10 @@ export function run(main, shell) {
   const waterfall = new Waterfall(tree.body);
   const timeline = h("ol", { class: "timeline" });
   events.body.append(timeline);
-  fill(main, head, h("div", { class: "grid" }, facts.root, maps.root, errors.root, tree.root, events.root, history.root));
+  fill(main, head, h("div", { class: "grid two" }, facts.root, maps.root, errors.root, tree.root, events.root, history.root));
 
   async function load() {
-    facts.from(path);
-    facts.csv.hidden = true;
-    maps.from(path);
-    maps.csv.hidden = true;
-    errors.from(path);
-    errors.csv.hidden = true;
+    for (const panel of [facts, maps, errors]) panel.from(path, { csv: null });
     try {
       const { data } = await get(path, [], abort.signal);
       shown = data;
@@ -54,24 +50,29 @@ export function run(main, shell) {
     } catch (error) {
       facts.wrong(error);
       shell.fail(error);
+      // Nothing is known of it: the other parts would say the same again.
+      for (const panel of [maps, errors, tree, events, history]) panel.root.hidden = shown === null;
       return;
     }
+    for (const panel of [maps, tree, events, history]) panel.root.hidden = false;
     await Promise.all([loadTree(), loadEvents(), loadHistory()]);
   }
 
   /** @param {any} run */
   function draw(run) {
     document.title = `${run.run_id} – RunLake`;
-    fill(head, badge(run.status), h("h1", {}, run.run_id), h("span", {}, `${run.agent_name} · ${run.job_type}`),
+    fill(head, badge(run.status), h("h1", {}, h("bdi", {}, run.run_id)), h("span", { class: "who" }, h("bdi", {}, run.agent_name), " · ", h("bdi", {}, run.job_type)),
       h("span", { title: `${exact(run.duration_ms)} ms` }, run.duration_ms === null && run.status === "running" ? `for ${duration(Date.now() - Date.parse(run.start_time))}` : duration(run.duration_ms)),
       run.cost_usd === null ? null : h("span", { title: `${run.cost_usd} USD` }, money(run.cost_usd)),
+      run.input_tokens === null && run.output_tokens === null ? null
+        : h("span", { title: `${exact(run.input_tokens)} tokens in, ${exact(run.output_tokens)} out` }, `${count(run.input_tokens)} → ${count(run.output_tokens)} tokens`),
       run.commit_hash === null ? null : commitLink(run, place), comparing(run, place));
     facts.ready();
     /** @type {[string, Node | string | null][]} */
     const rows = [
       ["Started", `${moment(run.start_time, place.zone)} (${ago(run.start_time, Date.now())})`],
       ["Ended", run.end_time === null ? null : moment(run.end_time, place.zone)],
-      ["Parent", run.parent_run_id === null ? null : h("a", { href: place.at(`/runs/${encodeURIComponent(run.parent_run_id)}`) }, run.parent_run_id)],
+      ["Parent", run.parent_run_id === null ? null : h("a", { href: place.at(`/runs/${encodeURIComponent(run.parent_run_id)}`) }, h("bdi", {}, run.parent_run_id))],
       ["Items", run.items_discovered === null && run.items_succeeded === null ? null : `${count(run.items_succeeded)} ok, ${count(run.items_failed)} failed, ${count(run.items_skipped)} skipped of ${count(run.items_discovered)}`],
       ["Model", run.model === null ? null : `${run.model}${run.provider === null ? "" : ` (${run.provider})`}`],
       ["Tokens", run.input_tokens === null && run.output_tokens === null ? null : `${exact(run.input_tokens)} in, ${exact(run.output_tokens)} out; cache ${exact(run.cache_read_tokens)} read, ${exact(run.cache_write_tokens)} written`],
@@ -85,7 +86,7 @@ export function run(main, shell) {
     fill(facts.body, h("dl", { class: "facts" }, rows.filter(([, value]) => value !== null).map(([title, value]) =>
       h("div", {}, h("dt", {}, title), h("dd", {}, value)))));
     maps.ready();
-    fill(maps.body, ["metrics_json", "context_json"].map((field) => run[field] === null ? null : [h("h3", {}, field), h("pre", {}, JSON.stringify(run[field], null, 2))]).flat());
+    fill(maps.body, [["metrics_json", "Metrics"], ["context_json", "Context"]].flatMap(([field, title]) => run[field] === null ? [] : [h("h3", {}, title), table(run[field])]));
     if (run.metrics_json === null && run.context_json === null) maps.empty("None were told.");
     errors.root.hidden = run.error_summary === null && run.error_details === null;
     errors.ready();
@@ -94,8 +95,7 @@ export function run(main, shell) {
 
   async function loadTree() {
     const asked = /** @type {[string, string][]} */ ([["limit", "1000"]]);
-    tree.from(urlOf(`${path}/tree`, asked));
-    tree.csv.hidden = true;
+    tree.from(urlOf(`${path}/tree`, asked), { csv: null });
     try {
       const { data } = await get(`${path}/tree`, asked, abort.signal);
       tree.ready();
@@ -113,17 +113,16 @@ export function run(main, shell) {
 
   async function loadEvents() {
     const asked = /** @type {[string, string][]} */ ([["limit", String(MAX_EVENTS)]]);
-    events.from(urlOf(`${path}/events`, asked));
-    events.csv.hidden = true;
+    events.from(urlOf(`${path}/events`, asked), { csv: null });
     try {
       const { data } = await get(`${path}/events`, asked, abort.signal);
       if (data.length === 0) { fill(timeline); events.empty("None were told."); return; }
       events.ready();
-      if (data.length === MAX_EVENTS) events.note.textContent = `The first ${exact(MAX_EVENTS)}.`;
+      if (data.length === MAX_EVENTS) fill(events.note, `The first ${exact(MAX_EVENTS)}: `, h("a", { href: `${path}/events` }, "all of them"));
       const begin = Date.parse(shown.start_time);
       reconcile(timeline, data, (/** @type {any} */ event) => event.event_id, (/** @type {any} */ event, known) => known ?? h("li", {},
         h("time", { datetime: event.ts, title: event.ts }, `+ ${duration(Math.max(0, Date.parse(event.ts) - begin))}`),
-        h("span", {}, event.type),
+        h("span", { title: event.type }, h("bdi", {}, event.type)),
         event.payload === null || Object.keys(event.payload).length === 0 ? h("span") : viewer(event.payload)));
     } catch (error) {
       events.wrong(error);
@@ -132,20 +131,21 @@ export function run(main, shell) {
 
   async function loadHistory() {
     const asked = `${path}/history`;
-    history.from(asked);
-    history.csv.hidden = true;
+    history.from(asked, { csv: null });
     try {
       const { data } = await get(asked, [], abort.signal);
       history.ready();
       fill(history.body, h("ol", { class: "timeline" }, data.changes.map((/** @type {any} */ change) => h("li", {},
         h("time", { datetime: change.ts, title: `received ${change.received_at}` }, moment(change.ts, place.zone).slice(11)),
-        h("span", {}, change.kind), viewer(change.fields)))));
+        h("span", { title: `by ${change.producer}` }, change.kind), viewer(change.fields)))));
+      if (!data.complete) history.note.textContent = "The lake does not have the latest ones yet.";
+      if (data.next_cursor !== null) history.note.textContent = `The first ${exact(data.changes.length)}.`;
     } catch (error) {
       history.wrong(error);
     }
   }
 
-  const refresh = seldom(load, 1000);
+  const refresh = seldom(shell.round(load), 1000);
   // The stream of a run tells its events; what else changes is asked for while it runs, and mostly answered by 304.
   const clock = window.setInterval(() => { if (!document.hidden && (shown === null || shown.status === "running")) refresh.ask(); }, RUNNING_MS);
 
@@ -179,25 +179,9 @@ function comparing(run, place) {
   }, h("input", { "aria-label": "Another run", placeholder: "another run id" }), h("button", { type: "submit" }, "Compare"));
 }
 
-/**
- * The commit where it is hosted, when the repository's address says where that is.
- * @param {any} run @param {Place} place
- */
-function commitLink(run, place) {
-  const here = h("a", { href: place.at(`/commits/${run.commit_hash}`), title: run.commit_hash }, `⎇ ${run.commit_hash.slice(0, 10)}`);
-  const there = hosted(run.git_repo, run.commit_hash);
-  return h("span", {}, here, there === null ? null : h("a", { href: there, rel: "noreferrer", target: "_blank", "aria-label": "The commit where it is hosted" }, " ↗"));
-}
-
-/**
- * @param {string | null} repository as git names it: `git@host:owner/name.git`, `https://host/owner/name`
- * @param {string} sha
- */
-export function hosted(repository, sha) {
-  const found = /^(?:https?:\/\/(?:[^@/]*@)?|ssh:\/\/(?:[^@/]*@)?|git@)([\w.-]+)(?::\d+)?[:/]([\w.~/-]+?)(?:\.git)?\/?$/.exec(repository ?? "");
-  if (found === null) return null;
-  const [, host, path] = found;
-  if (/gitlab/.test(host)) return `https://${host}/${path}/-/commit/${sha}`;
-  if (/bitbucket/.test(host)) return `https://${host}/${path}/commits/${sha}`;
-  return /github/.test(host) ? `https://${host}/${path}/commit/${sha}` : null;
+/** A map as a table: its numbers for people, what is in it folded. @param {Record<string, any>} values */
+function table(values) {
+  return h("dl", { class: "facts" }, Object.entries(values).map(([name, value]) => h("div", {}, h("dt", { title: name }, name), h("dd", {},
+    typeof value === "number" ? h("span", { title: String(value) }, value.toLocaleString("en", { maximumSignificantDigits: 8 }))
+      : typeof value === "string" ? value : viewer(value)))));
 }

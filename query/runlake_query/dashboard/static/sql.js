@@ -23,12 +23,13 @@ export function sql(main, shell) {
   let abort = new AbortController();
   const text = h("textarea", { name: "sql", rows: "8", spellcheck: "false", class: "id", "aria-label": "Statement" });
   const run = h("button", { type: "submit" }, "Run (Ctrl-Enter)");
-  const panel = new Panel("Result", { wide: true });
+  const area = h("div", { class: "chart", hidden: true });
+  const chart = new Chart(area);
+  const panel = new Panel("Result", { wide: true, onpng: () => void chart.png("runlake sql") });
+  panel.tools.append(h("button", { type: "button", class: "tool", onclick: () => void save() }, "CSV"));
   panel.note.textContent = "";
   panel.root.removeAttribute("aria-busy");
-  const area = h("div", { class: "chart", hidden: true });
   const table = h("div", { class: "scroll tall", tabindex: "0", role: "group", "aria-label": "Rows" });
-  const chart = new Chart(area);
   panel.body.append(area, table);
   const form = h("form", {
     class: "sql",
@@ -50,11 +51,24 @@ export function sql(main, shell) {
       const ms = Math.round(performance.now() - begun);
       panel.note.textContent = `${exact(result.rows.length)} rows${result.truncated ? ", and there are more" : ""} in ${exact(ms)} ms`;
       draw(result);
+      panel.png.hidden = area.hidden;
     } catch (error) {
       panel.wrong(error);
       shell.fail(error);
     } finally {
       run.disabled = false;
+    }
+  }
+
+  /** All rows, from the server. */
+  async function save() {
+    try {
+      const rows = await post("/api/v1/sql?format=csv", { sql: text.value });
+      const link = h("a", { href: URL.createObjectURL(rows), download: "runlake.csv" });
+      link.click();
+      URL.revokeObjectURL(link.href);
+    } catch (error) {
+      panel.wrong(error);
     }
   }
 
@@ -67,6 +81,7 @@ export function sql(main, shell) {
     const time = columns[0]?.type.startsWith("TIMESTAMP") || columns[0]?.type === "DATE" ? columns[0] : undefined;
     const numbers = columns.slice(1).filter((column) => NUMBER.test(column.type));
     if (time === undefined || numbers.length === 0 || rows.length < 2) { area.hidden = true; return; }
+    area.hidden = false;
     void chart.draw({
       kind: "line", label: `${numbers.map((column) => column.name).join(", ")} over ${time.name}`,
       x: rows.map((row) => wall(row[time.name], place.zone)),
