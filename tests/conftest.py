@@ -1,5 +1,5 @@
-"""Options and fixtures of the fault suite (tests/faults): `--faults-long` makes it long; `--faults-seed`
-replays a run (the seed is printed with each failure). And a state folder for all tests, so that no spool of theirs is
+"""Options and fixtures of the fault suite (tests/faults): `--faults-long` makes it long, with rounds of faults for
+`--faults-minutes`; `--faults-seed` replays a run (the seed is printed with each failure). And a state folder for all tests, so that no spool of theirs is
 in the user's own."""
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults-long", action="store_true", help="run the fault suite in its long form")
+    parser.addoption("--faults-minutes", type=float, default=30.0, help="how long the long form's rounds go on")
     parser.addoption("--faults-seed", type=int, default=None, help="replay the fault suite with this seed")
 
 

@@ -1,4 +1,5 @@
-"""A producer process of the fault suite: emits numbered events of one run as fast as it may, and prints its own books.
+"""A producer process of the fault suite: emits a run with numbered events and changes as fast as it may, and prints its
+own books.
 
 python emit_events.py ENDPOINT NAME COUNT
 """
@@ -13,7 +14,9 @@ import msgspec
 
 import runlake
 
-FLUSH_S = 100.0
+FLUSH_S = 90.0
+_CHANGE_EVERY = 9
+"""So many events stand between two changes of the run."""
 
 
 def main(endpoint: str, name: str, count: int) -> None:
@@ -24,16 +27,26 @@ def main(endpoint: str, name: str, count: int) -> None:
     emitter.emit(start)
     breath = threading.Event()
     for number in range(1, count):
-        emitter.emit(
-            runlake.RunEvent(
-                event_id=emitter.new_id(),
-                run_id=name,
-                run_event_id=start.event_id,
-                ts=datetime.now(UTC),
-                type="step",
-                payload={"number": number},
+        if number % (_CHANGE_EVERY + 1) == 0:
+            emitter.emit(
+                runlake.RunUpdated(
+                    event_id=emitter.new_id(),
+                    run_event_id=start.event_id,
+                    ts=datetime.now(UTC),
+                    items_succeeded=number,
+                )
             )
-        )
+        else:
+            emitter.emit(
+                runlake.RunEvent(
+                    event_id=emitter.new_id(),
+                    run_id=name,
+                    run_event_id=start.event_id,
+                    ts=datetime.now(UTC),
+                    type="step",
+                    payload={"number": number},
+                )
+            )
         if number % 1_000 == 0:
             breath.wait(0.005)  # an agent that also works: emitting lasts as long as the kills do
     delivered = emitter.flush(FLUSH_S)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,11 +24,16 @@ class Process:
     """A process that logs JSON lines on standard error."""
 
     def __init__(
-        self, module: str, *arguments: str, env: Mapping[str, str] | None = None, cwd: Path | None = None
+        self,
+        module: str,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RUNLAKE_")} | dict(env or {})
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments], stderr=subprocess.PIPE, env=environment, cwd=cwd
+            [*prefix, sys.executable, "-m", module, *arguments], stderr=subprocess.PIPE, env=environment, cwd=cwd
         )
         self.log: list[dict[str, Any]] = []
         self.text: list[str] = []
@@ -39,6 +44,10 @@ class Process:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
 
     def wait_for(self, event: str, deadline_s: float = DEADLINE_S) -> dict[str, Any]:
         """The first log line of this event; fails when the process ends or the deadline passes before it."""
@@ -110,6 +119,8 @@ class Site:
         self.ingest_endpoint = f"ipc://{self.sockets}/i"
         self.push_endpoint = f"ipc://{self.sockets}/p"
         self.feed_endpoint = f"ipc://{self.sockets}/f"
+        self.env: dict[str, str] = {}
+        """More variables for every process that is started here."""
 
     @property
     def catalog(self) -> Path:
@@ -117,7 +128,7 @@ class Site:
 
     def ingest(self, *flags: str, crash_at: str = "", ready: bool = True) -> Process:
         """Start the worker; by default wait until it serves."""
-        env = {"RUNLAKE_CRASH_AT": crash_at} if crash_at else {}
+        env = self.env | ({"RUNLAKE_CRASH_AT": crash_at} if crash_at else {})
         process = Process(
             "runlake_ingest", "--data", str(self.data), "--ingest", self.ingest_endpoint, "--push", self.push_endpoint,
             "--feed", self.feed_endpoint, "--metrics", "127.0.0.1:0", *flags, env=env,
@@ -128,14 +139,18 @@ class Site:
 
     def query(self, *flags: str, caught_up: bool = True, env: Mapping[str, str] | None = None) -> tuple[Process, str]:
         """Start a query process; returns it and the URL that it serves."""
-        process = Process(
-            "runlake_query", "--data", str(self.data), "--http", "127.0.0.1:0", "--ingest", self.ingest_endpoint,
-            "--feed", self.feed_endpoint, *flags, env=env,
-        )  # fmt: skip
+        process = self.query_process(*flags, env=env)
         url = f"http://{process.wait_for('listening')['http']}"
         if caught_up:
             process.wait_for("caught_up")
         return process, url
+
+    def query_process(self, *flags: str, env: Mapping[str, str] | None = None) -> Process:
+        """Start a query process and wait for nothing."""
+        return Process(
+            "runlake_query", "--data", str(self.data), "--http", "127.0.0.1:0", "--ingest", self.ingest_endpoint,
+            "--feed", self.feed_endpoint, *flags, env=self.env | dict(env or {}),
+        )  # fmt: skip
 
 
 def wait_until(condition: Callable[[], bool], what: str, deadline_s: float = DEADLINE_S) -> None:

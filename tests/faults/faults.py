@@ -1,0 +1,273 @@
+"""The faults that the suite knows, each a function that strikes a world whose producers emit, and heals it.
+
+Each asserts that the processes say in their logs what happened. What must be true afterwards is not theirs to say: the
+oracle is the same for all (`World.finish`).
+"""
+
+from __future__ import annotations
+
+import errno
+import signal
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+from faults.faultlayer import Calls, Rule
+from faults.world import DEADLINE_S, Ear, Fault, World, kill
+from runlake_ingest.crashpoints import NAMES
+from support.processes import Process, wait_until
+
+JOURNAL = "/ingest/journal/"
+LAKE = "/data/lake/"
+CATALOG = "/data/catalog.sqlite"
+READ_MODEL = "/query/model.duckdb"
+_HOUR_S = 3_600.0
+
+
+# Processes that are killed or stopped
+
+
+def kill_ingest(world: World) -> None:
+    """kill -9 of the worker at any moment."""
+    world.midway()
+    kill(world.ingest)
+    world.start_ingest()
+
+
+def crash_ingest(world: World) -> None:
+    """kill -9 of the worker at a named point."""
+    kill(world.ingest)
+    ingest = world.start_ingest(crash_at=world.dice.choice(NAMES[:10]), ready=False)
+    world.emit_until(lambda: ingest.ended, "the worker passes the point")
+    assert ingest.wait() == -signal.SIGKILL
+    world.start_ingest()
+
+
+def crash_ingest_at_a_write(world: World) -> None:
+    """kill -9 of the worker at some write or fsync of its journal, of the lake or of the catalog."""
+    ingest = world.ingest
+    assert ingest is not None
+    path = world.dice.choice((JOURNAL, LAKE, CATALOG))
+    rule = world.layer.kill(Calls.WRITE | Calls.SYNC, path, world.dice.randrange(12))
+    world.emit_until(lambda: ingest.ended, "the worker makes that write")
+    assert ingest.wait() == -signal.SIGKILL
+    rule.end()
+    world.start_ingest()
+
+
+def kill_query(world: World) -> None:
+    """kill -9 of the query process at any moment."""
+    world.midway()
+    kill(world.query)
+    world.start_query()
+
+
+def crash_query_in_bootstrap(world: World) -> None:
+    """kill -9 of the query process while it reads the whole lake: at a write of its copy of the catalog, or of its
+    model."""
+    world.midway()
+    kill(world.query)
+    world.forget_read_model()
+    path = world.dice.choice(("/query/catalog-", READ_MODEL))
+    _crash_query_at_start(world, world.layer.kill(Calls.WRITE | Calls.SYNC, path, world.dice.randrange(8)))
+
+
+def crash_query_in_apply(world: World) -> None:
+    """kill -9 of the query process as it keeps what the feed told."""
+    query = world.query
+    assert query is not None
+    rule = world.layer.kill(Calls.WRITE, "/query/feed.log", world.dice.randrange(3))
+    world.emit_until(lambda: query.ended, "the query process applies the feed")
+    assert query.wait() == -signal.SIGKILL
+    rule.end()
+    world.start_query()
+
+
+def crash_query_in_checkpoint(world: World) -> None:
+    """kill -9 of the query process as it writes its model to the file."""
+    assert world.query is not None
+    world.midway()
+    rule = world.layer.kill(Calls.WRITE | Calls.SYNC, READ_MODEL, world.dice.randrange(12))
+    world.query.send(signal.SIGTERM)  # writes the model before it ends
+    assert world.query.wait(DEADLINE_S) == (-signal.SIGKILL if rule.hits else 0)
+    rule.end()
+    world.start_query()
+
+
+def _crash_query_at_start(world: World, rule: Rule) -> None:
+    query = world.start_query(ready=False)
+    caught_up = Ear(query)
+    wait_until(lambda: rule.hits > 0 or caught_up.hears("caught_up") is not None, "a crash, or the start's end")
+    rule.end()
+    kill(query)
+    world.start_query()
+
+
+def stop_ingest(world: World) -> None:
+    """SIGSTOP of the worker for a while."""
+    assert world.ingest is not None
+    world.midway()
+    with _stopped(world.ingest):
+        _pass(world, short_s=3, long_s=60)
+
+
+def stop_query(world: World) -> None:
+    """SIGSTOP of the query process for a while."""
+    assert world.query is not None
+    world.midway()
+    with _stopped(world.query):
+        _pass(world, short_s=3, long_s=60)
+
+
+# Power
+
+
+def lose_power(world: World, *, torn: bool) -> None:
+    """The machine is without power in the midst of work, and starts again."""
+    kill(world.ingest)
+    kill(world.query)
+    world.layer.lose_power(world.dice, torn=torn)
+    ingest = world.start_ingest()
+    assert ingest.wait_for("recovered")["position"] >= 0
+    world.start_query()
+
+
+def lose_power_midway(world: World) -> None:
+    """Power is lost; what was never fsynced is gone, or there in part."""
+    world.midway()
+    lose_power(world, torn=world.dice.random() < 0.5)
+
+
+# Disks
+
+
+def journal_write_fails(world: World) -> None:
+    """The journal's disk has errors or is full: what it does not take is not acknowledged, and the worker starts again
+    by itself."""
+    world.midway()
+    error = world.dice.choice((errno.EIO, errno.ENOSPC))
+    with world.layer.failing(Calls.WRITE, JOURNAL, error, times=world.dice.randint(1, 3)):
+        _says(world, "disk_failed", error)
+
+
+def journal_fsync_fails(world: World) -> None:
+    """The journal's disk says at fsync that it lost what was written."""
+    world.midway()
+    with world.layer.failing(Calls.SYNC, JOURNAL, errno.EIO, times=world.dice.randint(1, 2)):
+        _says(world, "disk_failed", errno.EIO)
+
+
+def lake_write_fails(world: World) -> None:
+    """The lake's disk has errors or is full: the journal goes on, and the flush is tried again."""
+    error = world.dice.choice((errno.EIO, errno.ENOSPC))
+    with world.layer.failing(Calls.WRITE, LAKE, error):
+        ear = _says(world, "lake_unavailable")
+    ear.wait_for("lake_available")
+
+
+def lake_fsync_fails(world: World) -> None:
+    """The lake's disk says at fsync that it lost what was written: nothing of that is committed."""
+    with world.layer.failing(Calls.SYNC, LAKE, errno.EIO):
+        ear = _says(world, "lake_unavailable")
+    ear.wait_for("lake_available")
+
+
+def catalog_write_fails(world: World) -> None:
+    """The catalog's disk has errors or is full."""
+    error = world.dice.choice((errno.EIO, errno.ENOSPC))
+    calls = world.dice.choice((Calls.WRITE, Calls.SYNC, Calls.WRITE | Calls.SYNC))
+    with world.layer.failing(calls, CATALOG, error):
+        ear = _says(world, "lake_unavailable")
+    ear.wait_for("lake_available")
+
+
+def slow_fsync(world: World) -> None:
+    """Each fsync of the journal takes 10 s (1 s in the short form)."""
+    rule = world.layer.slow(Calls.SYNC, JOURNAL, 10_000 if world.long else 1_000, times=2)
+    world.emit_until(lambda: rule.hits == 2, "two slow fsyncs")
+    rule.end()
+
+
+# Clocks and other programs
+
+
+def clock_jumps_forward(world: World) -> None:
+    """The wall clock goes hours ahead, and later back to the right time."""
+    _jump(world, world.dice.uniform(1, 12) * _HOUR_S)
+
+
+def clock_jumps_back(world: World) -> None:
+    """The wall clock goes back by hours, and later to the right time."""
+    _jump(world, -world.dice.uniform(1, 12) * _HOUR_S)
+
+
+def _jump(world: World, seconds: float) -> None:
+    world.midway()
+    rule = world.layer.jump_clock(seconds)
+    world.emit(2_000)
+    world.midway()
+    assert rule.hits > 0
+    rule.end()
+
+
+def catalog_locked(world: World) -> None:
+    """Another program holds the catalog's write lock for a while: the worker waits, and says so after half a minute."""
+    ear = Ear(world.ingest)
+    with closing(sqlite3.connect(world.site.catalog, isolation_level=None, timeout=30)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        world.emit(1_000)
+        _pass(world, short_s=5, long_s=60)
+        other.execute("ROLLBACK")
+    if world.long:
+        ear.wait_for("lake_available")
+
+
+FAULTS: dict[str, Fault] = {
+    fault.__name__.replace("_", "-"): fault
+    for fault in (
+        kill_ingest,
+        crash_ingest,
+        crash_ingest_at_a_write,
+        kill_query,
+        crash_query_in_bootstrap,
+        crash_query_in_apply,
+        crash_query_in_checkpoint,
+        stop_ingest,
+        stop_query,
+        lose_power_midway,
+        journal_write_fails,
+        journal_fsync_fails,
+        lake_write_fails,
+        lake_fsync_fails,
+        catalog_write_fails,
+        slow_fsync,
+        clock_jumps_forward,
+        clock_jumps_back,
+        catalog_locked,
+    )
+}
+"""By name."""
+
+
+@contextmanager
+def _stopped(process: Process) -> Iterator[None]:
+    process.send(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send(signal.SIGCONT)
+
+
+def _pass(world: World, *, short_s: float, long_s: float) -> None:
+    """Let the fault last: here time itself is what is tested."""
+    threading.Event().wait(long_s if world.long else short_s)
+
+
+def _says(world: World, event: str, error: int | None = None) -> Ear:
+    """Emit until the worker logs this event, for this reason."""
+    ear = Ear(world.ingest)
+    world.emit_until(lambda: ear.hears(event) is not None, f"{event!r} in the log")
+    reason = ear.wait_for(event)["reason"]
+    assert error is None or f"[Errno {error}]" in reason, reason
+    return ear

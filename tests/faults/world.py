@@ -1,0 +1,215 @@
+"""The world of one fault test: a worker, a query process and producers on a disk and a clock that can fail, and the
+oracle that looks at it when all has healed."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+import zmq
+
+from faults.faultlayer import FaultLayer
+from faults.oracle import LakeFacts, judge, lake_facts
+from runlake import wire
+from support.processes import Process, Site, wait_until
+
+SCRIPT = Path(__file__).with_name("emit_events.py")
+DEADLINE_S = 90.0
+_EMIT_AT_MOST = 40
+
+
+class World:
+    """Use as a context manager: no process of it outlives the block."""
+
+    def __init__(
+        self, folder: Path, library: Path, dice: random.Random, *flags: str, power: bool = False, long: bool = False
+    ) -> None:
+        disk = folder / "disk"
+        self.site = Site(disk)
+        self.dice = dice
+        self.long = long
+        self.flags = flags
+        self.layer = FaultLayer(library, disk, folder / "beside", power=power)
+        self.site.env = self.layer.env
+        self.messages = 0
+        """How many were emitted so far; all are to be in the lake at the end of a round."""
+        self.acknowledged = 0
+        """How many the producers that have ended were told to be on disk."""
+        self.ingest: Process | None = None
+        self.query: Process | None = None
+        self._http = ""
+        self._producers: list[subprocess.Popen[str]] = []
+        self._runs = self._emitted_last = 0
+
+    # What runs
+
+    def start_ingest(self, *, crash_at: str = "", ready: bool = True) -> Process:
+        self.ingest = self.site.ingest(*self.flags, crash_at=crash_at, ready=ready)
+        return self.ingest
+
+    def start_query(self, *, ready: bool = True) -> Process:
+        """Start the query process; by default wait until it has caught up."""
+        self.query = self.site.query_process()
+        if ready:
+            self.query.wait_for("caught_up")
+        return self.query
+
+    def emit(self, messages: int, producers: int = 2) -> None:
+        """Let so many producers emit so many messages, taken together."""
+        each = messages // producers
+        for _ in range(producers):
+            self._runs += 1
+            command = [sys.executable, str(SCRIPT), self.site.ingest_endpoint, f"run-{self._runs}", str(each)]
+            self._producers.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        self._emitted_last = each * producers
+        self.messages += self._emitted_last
+
+    def begin(self, messages: int) -> None:
+        """A round begins: all is well, and producers emit."""
+        self.start_ingest()
+        self.start_query()
+        if messages:
+            self.emit(messages)
+
+    def midway(self) -> None:
+        """Wait until some of what was emitted last is accepted."""
+        least = self.messages - round(self._emitted_last * self.dice.uniform(0.3, 0.9))
+        wait_until(lambda: accepted(self.site) >= least, f"position {least}", DEADLINE_S)
+
+    def emit_until(self, condition: Callable[[], bool], what: str) -> None:
+        """Emit a little again and again, until it has come about."""
+        for _ in range(_EMIT_AT_MOST):
+            self.emit(500, producers=1)
+            all_accepted = self.messages
+            wait_until(lambda: condition() or accepted(self.site) >= all_accepted, what, DEADLINE_S)  # noqa: B023
+            if condition():
+                return
+        raise AssertionError(f"not within {_EMIT_AT_MOST} times: {what}")
+
+    # What must be true in the end
+
+    def finish(self) -> None:
+        """A round's end, after the faults have healed: `settle`, and then the lake holds each message once."""
+        self.settle()
+        judge(self.facts(), self.messages)
+
+    def settle(self) -> None:
+        """Every producer is told that all of its messages are on disk, and `runlake verify` finds nothing wrong. Stops
+        all."""
+        self.acknowledged += finish_producers(self._producers)
+        self._producers = []
+        self._verify()
+        assert self.query is not None
+        assert self.query.terminate() == 0
+        self.stop_ingest()
+
+    def stop_ingest(self) -> None:
+        """A clean stop, after which nothing is left in the journal."""
+        assert self.ingest is not None
+        assert self.ingest.terminate() == 0
+        assert list((self.site.data / "ingest" / "journal").iterdir()) == []
+
+    def facts(self) -> LakeFacts:
+        return lake_facts(self.site.catalog)
+
+    def _verify(self) -> None:
+        """The read model equals the fold of the lake, and the lake, its files and the journal agree."""
+        assert self.query is not None
+        http = self.query.wait_for("listening")["http"]
+        report = verify(self.site, "--http", http)
+        assert report["wrong"] == 0, report
+        (model,) = (check for check in report["checks"] if check["name"] == "read model")
+        assert model["looked_at"].endswith(" runs"), report
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for producer in self._producers:
+            producer.kill()
+            producer.communicate()
+        for process in (self.ingest, self.query):
+            if process is not None:
+                with process:
+                    pass
+
+    def forget_read_model(self) -> None:
+        shutil.rmtree(self.site.data / "query", ignore_errors=True)
+
+
+Fault = Callable[[World], None]
+
+
+def verify(site: Site, *flags: str) -> dict[str, Any]:
+    """The report of `runlake verify` on a site."""
+    done = subprocess.run(
+        [sys.executable, "-m", "runlake.cli", "verify", "--json", "--data", str(site.data), "--ingest",
+         site.ingest_endpoint, *flags],
+        capture_output=True, text=True, timeout=DEADLINE_S, check=False,
+    )  # fmt: skip
+    assert done.stdout, done.stderr
+    return msgspec.json.decode(done.stdout, type=dict[str, Any])
+
+
+def finish_producers(producers: list[subprocess.Popen[str]]) -> int:
+    """Every producer says that all it emitted was acknowledged, and that it dropped and was refused nothing. Returns
+    how many were acknowledged."""
+    acknowledged = 0
+    for producer in producers:
+        said, _ = producer.communicate(timeout=DEADLINE_S + 10)
+        books = msgspec.json.decode(said)
+        stats = books["stats"]
+        assert books["delivered"], books
+        assert stats["emitted"] == stats["acknowledged"], books
+        assert stats["dropped"] == {} and stats["rejected"] == 0, books
+        acknowledged += stats["acknowledged"]
+    return acknowledged
+
+
+def accepted(site: Site) -> int:
+    """The worker's accepted position; 0 while it does not answer."""
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.linger = 0
+        socket.connect(site.ingest_endpoint)
+        socket.send(wire.encode_frame(wire.PositionRequest()))
+        if not socket.poll(1_000):
+            return 0
+        reply = wire.decode_reply(socket.recv())
+    assert isinstance(reply, wire.Position)
+    return reply.accepted
+
+
+class Ear:
+    """What a process logs from now on."""
+
+    def __init__(self, process: Process | None) -> None:
+        assert process is not None
+        self._process = process
+        self._from = len(process.log)
+
+    def hears(self, event: str) -> dict[str, Any] | None:
+        """The first line of this event, if there is one."""
+        return next((line for line in self._process.log[self._from :] if line.get("event") == event), None)
+
+    def wait_for(self, event: str) -> dict[str, Any]:
+        wait_until(lambda: self.hears(event) is not None, f"{event!r} in the log", DEADLINE_S)
+        line = self.hears(event)
+        assert line is not None
+        return line
+
+
+def kill(process: Process | None) -> None:
+    """`kill -9`, whether or not it has ended by itself."""
+    if process is not None:
+        with suppress(ProcessLookupError):
+            process.kill()
