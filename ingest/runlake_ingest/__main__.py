@@ -9,21 +9,25 @@ import resource
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 
 from runlake import settings as settings_module
 from runlake.errors import AlreadyRunning, LakeError, SettingsError
 from runlake.logs import Log
+from runlake.servicemanager import ServiceManager
 from runlake.strayvariables import stray_variables
 from runlake_ingest.worker import Worker
 
 _FIRST_RESTART_SECONDS = 0.2
 _LAST_RESTART_SECONDS = 30.0
 _FEW_DESCRIPTORS = 4_096
+_TICK_S = 1.0
 FLAGS = (
     "data", "ingest", "push", "feed", "metrics", "ingest_bind", "push_bind", "feed_bind", "catalog", "storage",
     "flush_interval_ms", "flush_messages", "journal_max_mb", "window_ids", "credit", "log_level",
     "maintenance_interval_ms", "maintenance_keep_s", "maintenance_merge_mb",
+    "retention_days", "quarantine_days",
 )  # fmt: skip
 
 
@@ -48,6 +52,7 @@ class _Supervisor:
     def __init__(self, settings: settings_module.Settings, log: Log) -> None:
         self._settings = settings
         self._log = log
+        self._manager = ServiceManager()
         self._stop = threading.Event()
         self._worker: Worker | None = None
 
@@ -59,7 +64,7 @@ class _Supervisor:
         pause = _FIRST_RESTART_SECONDS
         while not self._stop.is_set():
             try:
-                self._worker = Worker(self._settings, self._log)
+                self._worker = Worker(self._settings, self._log, self._manager)
                 if self._stop.is_set():  # asked while it was made
                     self._worker.stop()
                 self._worker.run()
@@ -69,11 +74,17 @@ class _Supervisor:
                 return 2 if isinstance(error, SettingsError) else 1
             except OSError as error:
                 self._log.error("disk_failed", reason=str(error), restart_in_s=pause)
+                self._manager.status(f"The disk failed, and is tried again: {error}")
             self._worker = None
             gc.collect()  # what the failed worker held, its window above all, is in cycles
-            self._stop.wait(pause)
+            self._pause(pause)
             pause = min(pause * 2, _LAST_RESTART_SECONDS)
         return 0
+
+    def _pause(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not self._stop.wait(min(_TICK_S, max(0.0, end - time.monotonic()))) and time.monotonic() < end:
+            self._manager.alive()
 
     def _ask_to_stop(self) -> None:
         self._stop.set()

@@ -19,6 +19,7 @@ from runlake.settings import Settings
 from runlake_ingest import sockets
 from runlake_ingest.crashpoints import CrashPoints
 from runlake_ingest.dedupe import Window
+from runlake_ingest.expiry import Expiry
 from runlake_ingest.flusher import FlusherThread, flush_segment
 from runlake_ingest.folder import WorkerFolder
 from runlake_ingest.journal import Segment
@@ -30,7 +31,9 @@ from runlake_ingest.metricspage import MetricsPage
 from runlake_ingest.notices import Failed, Flushed, LookedUp, Notices, Sealed
 from runlake_ingest.receiver import Limits, Position, Receiver
 from runlake_ingest.recovery import recover
+from runlake_ingest.retention import Retention
 
+_DAY_S = 86_400
 _DRAIN_SECONDS = 10.0
 _LAST_FLUSH_SECONDS = 30.0
 _FIRST_RETRY_SECONDS = 0.1
@@ -75,8 +78,8 @@ class Worker:
             self._folder.close()
             self._notices.close()
 
-    def _when_lake_is_there(self, start: Callable[[], tuple[UUID, Window, Position]]) -> (
-        tuple[UUID, Window, Position] | None
+    def _when_lake_is_there(self, start: Callable[[], tuple[UUID, Window, Position, Expiry]]) -> (
+        tuple[UUID, Window, Position, Expiry] | None
     ):  # fmt: skip
         """Try until the lake can be used; None when asked to stop meanwhile."""
         pause = _FIRST_RETRY_SECONDS
@@ -92,7 +95,7 @@ class Worker:
             pause = min(pause * 2, _LAST_RETRY_SECONDS)
         return None
 
-    def _start(self) -> tuple[UUID, Window, Position]:
+    def _start(self) -> tuple[UUID, Window, Position, Expiry]:
         """Open the lake, bring to it what the journal holds, and rebuild the dedupe window from it."""
         began = time.monotonic()
         lake = self._lake.open()
@@ -118,9 +121,9 @@ class Worker:
             horizon=datetime.fromtimestamp(window.horizon, UTC),
             ms=round((time.monotonic() - began) * 1000),
         )
-        return lake, window, position
+        return lake, window, position, Expiry(*self._lake.refused_rules())
 
-    def _serve(self, lake: UUID, window: Window, start: Position) -> None:
+    def _serve(self, lake: UUID, window: Window, start: Position, expiry: Expiry) -> None:
         settings, log, put = self._settings, self._log, self._notices.put
         worker = self._folder.worker
 
@@ -137,7 +140,13 @@ class Worker:
             page.flushed(seconds)
             put(Flushed(segment))
 
-        maintenance = Maintenance(self._lake, settings.catalog_path, settings.maintenance_interval_ms / 1000, log)
+        retention = Retention(
+            settings.retention_days * _DAY_S, settings.quarantine_days * _DAY_S, expiry,
+            lambda: self._lake.flushed(worker)[1],
+        )  # fmt: skip
+        maintenance = Maintenance(
+            self._lake, settings.catalog_path, settings.maintenance_interval_ms / 1000, log, retention=retention
+        )
         flusher = FlusherThread(self._lake, self._crash, flushed, failed("flusher"), log, maintenance)
         lookup = LookupThread(self._lake.reader, lambda known: put(LookedUp(known)), failed("lookup"), log)
         limits = Limits(
@@ -164,6 +173,7 @@ class Worker:
             lookup,
             self._crash,
             log,
+            expiry,
         )
         threads = (journal, flusher, lookup)
         for thread in threads:

@@ -19,6 +19,7 @@ from aiohttp import web
 from runlake.errors import AlreadyRunning, LakeError, SettingsError
 from runlake.ids import Uuid7Source
 from runlake.logs import Log
+from runlake.servicemanager import ServiceManager
 from runlake.settings import Settings, add_flags, from_arguments, host_and_port
 from runlake.strayvariables import stray_variables
 from runlake_query.auth import Auth
@@ -31,6 +32,7 @@ from runlake_query.follower import Follower
 from runlake_query.gateway import Gateway
 from runlake_query.hosts import Hosts
 from runlake_query.knownruns import KnownRuns
+from runlake_query.lifesigns import LifeSigns
 from runlake_query.live import Live
 from runlake_query.model import open_model
 from runlake_query.points import Points
@@ -108,6 +110,7 @@ async def _serve(settings: Settings, log: Log) -> int:
         loop.add_signal_handler(number, stop.set)
     auth = Auth(settings.token, settings.read_token, settings.token_scope)
     window = timedelta(days=settings.recent_days)
+    manager = ServiceManager()
     folder = Folder(settings.read_model)
     try:
         model = await asyncio.to_thread(open_model, folder, _utcnow() - window, log)
@@ -174,8 +177,11 @@ async def _serve(settings: Settings, log: Log) -> int:
             follower.start()
             _settle_collector()
             log.info("listening", http=_bound(runner, host))
+            signs = LifeSigns(manager, progress)
+            signs.start()
             await stop.wait()
             log.info("stopping")
+            signs.stop()
         finally:
             await runner.cleanup()
             await gateway.close()
