@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import stat
+from pathlib import Path
 from socket import AF_UNIX
 from socket import socket as UnixSocket  # noqa: N812
 
@@ -61,6 +63,7 @@ def _bound(socket: zmq.Socket[bytes], setting: str, address: str) -> zmq.Socket[
         if _somebody_listens(address):
             raise zmq.ZMQError(zmq.EADDRINUSE)
         socket.bind(address)
+        _share_with_group(address)
     except zmq.ZMQError as error:
         socket.close(linger=0)
         raise SettingsError(
@@ -68,6 +71,14 @@ def _bound(socket: zmq.Socket[bytes], setting: str, address: str) -> zmq.Socket[
             " Stop what uses it, or give this worker another address."
         ) from error
     return socket
+
+
+def _share_with_group(address: str) -> None:
+    """A folder with the set-group-ID bit is there to be shared with its group, and so are the sockets in it; others are
+    for the worker's own user, as the umask says."""
+    path = Path(address.removeprefix("ipc://"))
+    if address.startswith("ipc://") and path.is_socket() and path.parent.stat().st_mode & stat.S_ISGID:
+        path.chmod(0o660)
 
 
 def _somebody_listens(address: str) -> bool:

@@ -121,6 +121,8 @@ class Site:
         self.feed_endpoint = f"ipc://{self.sockets}/f"
         self.env: dict[str, str] = {}
         """More variables for every process that is started here."""
+        self.prefix: Sequence[str] = ()
+        """What starts every process that is started here."""
 
     @property
     def catalog(self) -> Path:
@@ -131,7 +133,7 @@ class Site:
         env = self.env | ({"RUNLAKE_CRASH_AT": crash_at} if crash_at else {})
         process = Process(
             "runlake_ingest", "--data", str(self.data), "--ingest", self.ingest_endpoint, "--push", self.push_endpoint,
-            "--feed", self.feed_endpoint, "--metrics", "127.0.0.1:0", *flags, env=env,
+            "--feed", self.feed_endpoint, "--metrics", "127.0.0.1:0", *flags, env=env, prefix=self.prefix,
         )  # fmt: skip
         if ready:
             process.wait_for("ready")
@@ -149,7 +151,7 @@ class Site:
         """Start a query process and wait for nothing."""
         return Process(
             "runlake_query", "--data", str(self.data), "--http", "127.0.0.1:0", "--ingest", self.ingest_endpoint,
-            "--feed", self.feed_endpoint, *flags, env=self.env | dict(env or {}),
+            "--feed", self.feed_endpoint, *flags, env=self.env | dict(env or {}), prefix=self.prefix,
         )  # fmt: skip
 
 

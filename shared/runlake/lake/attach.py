@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import duckdb
 
@@ -16,6 +19,9 @@ from runlake.lake.durability import make_folder
 CATALOG = "lake"
 """The name under which our own connections attach the lake."""
 _BUSY_TIMEOUT_MS = 30_000
+_GUEST_TRIES = 20
+_GUEST_PAUSE_S = 0.01
+_T = TypeVar("_T")
 
 
 def attach_for_writing(connection: duckdb.DuckDBPyConnection, catalog_path: Path, storage: str) -> None:
@@ -37,43 +43,86 @@ def inline_flushes(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(f"CALL {CATALOG}.set_option('data_inlining_row_limit', 100, table_name => 'flushes')")
 
 
+class _Rest(NamedTuple):
+    """A catalog that nobody has open. It changes only after somebody has opened it."""
+
+    inode: int
+    size: int
+    changed_ns: int
+
+
 class CatalogWatch:
     """Watches the live SQLite catalog from a process that never attaches it in DuckDB, and makes copies of it.
 
     Two SQLite libraries in one process break each other's locks on one file; so this process opens the live catalog
     with Python's `sqlite3` only, and DuckDB reads copies. One thread uses it.
+
+    A user who may read the catalog and not write its folder can do so while somebody has it open: then its -wal and
+    -shm are there. Without them SQLite reads for such a user only what it is told never changes. That holds while
+    nobody has the catalog open, and before and after each use of it is seen whether that is still so.
     """
 
     def __init__(self, catalog_path: Path) -> None:
         self._path = catalog_path
         self._connection: sqlite3.Connection | None = None
+        self._rest: _Rest | None = None
 
     def version(self) -> int:
         """A number that differs from the last one when the catalog has changed. Raises LakeUnavailable."""
-        with self._errors():
-            return int(self._open().execute("PRAGMA data_version").fetchone()[0])
+
+        def read(connection: sqlite3.Connection) -> int:
+            if self._rest is not None:
+                return -self._rest.changed_ns
+            return int(connection.execute("PRAGMA data_version").fetchone()[0])
+
+        return self._read(read)
 
     def copy_to(self, target: Path) -> None:
         """Write a consistent copy of the catalog to `target`, replacing it. Raises LakeUnavailable."""
-        target.unlink(missing_ok=True)
-        with self._errors():
-            copy = sqlite3.connect(target)
-            try:
-                self._open().backup(copy)
-            finally:
-                copy.close()
+
+        def copy(connection: sqlite3.Connection) -> None:
+            target.unlink(missing_ok=True)
+            with closing(sqlite3.connect(target)) as made:
+                connection.backup(made)
+
+        self._read(copy)
 
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+        self._rest = None
+
+    def _read(self, read: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Use the catalog. Who cannot write its folder tries again when it was opened or closed just then."""
+        tries = 1 if os.access(self._path.parent, os.W_OK) else _GUEST_TRIES
+        while True:
+            tries -= 1
+            try:
+                found = read(self._open())
+                if self._rest is None or self._rest == self._at_rest():
+                    return found
+                reason = "it was opened for writing meanwhile"
+            except (sqlite3.Error, OSError) as error:
+                if not tries:
+                    self.close()
+                    raise self._unreadable(str(error)) from error
+                reason = str(error)
+            self.close()
+            if not tries:
+                raise self._unreadable(reason)
+            time.sleep(_GUEST_PAUSE_S)
 
     def _open(self) -> sqlite3.Connection:
+        if self._rest is not None and self._rest != self._at_rest():
+            self.close()
         if self._connection is None:
             if not self._path.is_file():
                 raise LakeUnavailable(f"There is no catalog at {self._path} yet: the ingest worker makes it.")
+            self._rest = None if os.access(self._path.parent, os.W_OK) else self._at_rest()
+            how = "mode=rw" if self._rest is None else "mode=ro&immutable=1"
             self._connection = sqlite3.connect(
-                f"{self._path.absolute().as_uri()}?mode=rw",
+                f"{self._path.absolute().as_uri()}?{how}",
                 uri=True,
                 timeout=_BUSY_TIMEOUT_MS / 1000,
                 check_same_thread=False,
@@ -81,13 +130,15 @@ class CatalogWatch:
             self._connection.execute("PRAGMA query_only = true")
         return self._connection
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            self.close()
-            raise LakeUnavailable(f"The catalog {self._path} cannot be read: {error}") from error
+    def _at_rest(self) -> _Rest | None:
+        """What the catalog is, when nobody has it open: who closes it last takes its -wal away."""
+        if self._path.with_name(f"{self._path.name}-wal").exists():
+            return None
+        status = self._path.stat()
+        return _Rest(status.st_ino, status.st_size, status.st_mtime_ns)
+
+    def _unreadable(self, reason: str) -> LakeUnavailable:
+        return LakeUnavailable(f"The catalog {self._path} cannot be read: {reason}")
 
 
 def attach_copy(connection: duckdb.DuckDBPyConnection, copy: Path, name: str = CATALOG) -> None:
