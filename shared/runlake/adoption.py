@@ -36,6 +36,10 @@ class Adoption:
         """How many of their messages the worker has answered."""
         self.lost = 0
         """How many of their records could not be read."""
+        self.set_aside = 0
+        """How many of their files are none that this RunLake reads, and were renamed."""
+        self.unreadable: dict[str, str] = {}
+        """The spools that could not be read at the last look, and why."""
         self._root = root
         self._endpoint = endpoint
         self._random = random
@@ -58,15 +62,19 @@ class Adoption:
             self.close()
         if now < self._look_at:
             return
-        self._found = self._found or orphans(self._root, self._endpoint)
+        if self._found is None:
+            self.unreadable = {}
+            self._found = orphans(self._root, self._endpoint, self._note)
         self._orphan = next(self._found, None)
         if self._orphan is None:
             self._found = None
             self._look_at = now + LOOK_EVERY_S * self._random.uniform(0.5, 1.5)
             return
+        self.set_aside += self._orphan.set_aside
         try:
             reader = Reader(self._orphan.segments[0], 1, lambda _: None)
-        except (NotASegment, OSError):  # it may be read another time
+        except (NotASegment, OSError) as error:  # it may be read another time
+            self._note(self._orphan.folder, error)
             self.close()
             return
         self.stream = Stream(self._orphan.producer, reader, self._first_batch)
@@ -79,7 +87,9 @@ class Adoption:
             return None
         try:
             return self.stream.next_batch()
-        except (NotASegment, OSError):
+        except (NotASegment, OSError) as error:
+            if self._orphan is not None:
+                self._note(self._orphan.folder, error)
             self.close()
             return None
 
@@ -108,9 +118,12 @@ class Adoption:
     def close(self) -> None:
         """Leave what is not delivered to the next one."""
         self.stream = None
-        if self._orphan is not None:
-            self._orphan.close()
-            self._orphan = None
+        orphan, self._orphan = self._orphan, None  # noted no more before its descriptor is another file's
+        if orphan is not None:
+            orphan.close()
+
+    def _note(self, folder: Path, error: Exception) -> None:
+        self.unreadable[folder.name] = str(error)
 
     def abandon(self) -> None:
         """Let go of the parent's locks. Called in a forked child."""

@@ -61,8 +61,10 @@ class Emitter:
     `RUNLAKE_INGEST`, else `tcp://127.0.0.1:8766`.
     `spool`: the folder of all spools of this user, or `off` for memory alone; by default the variable `RUNLAKE_SPOOL`,
     else `runlake/spool` in the user's state folder. Where it cannot be written, memory is used, with one warning.
-    `spool_max_mb`: how large it may grow, all spools in it taken together (variable `RUNLAKE_SPOOL_MAX_MB`, else 512);
-    each emitter may have two segments (of 256 KiB, or one message) of its own, whatever others left there.
+    `spool_max_mb`: how large it may grow, all spools in it taken together (variable `RUNLAKE_SPOOL_MAX_MB`, else 512).
+    An emitter asks before each segment that it makes ahead of need what the others have; those that make one in the
+    same moment may each go beyond by it (up to 4 MiB), and each emitter may have two segments (of 256 KiB, or one
+    message) of its own, whatever others left there.
     `spool_full`: what happens then: `refuse` new messages, or `drop-oldest` (variable `RUNLAKE_SPOOL_FULL`, else
     `refuse`); both are counted.
     `queue_messages`, `queue_bytes`: what may wait in memory, where there is no spool. Beyond that many messages, or

@@ -222,3 +222,34 @@ for n in range(100, 120): emit(n)
         eventually(lambda: len(router.messages) == 21)
         assert by_producer(router.received) == [[0], list(range(100, 120))]
     eventually(lambda: list(spool.iterdir()) == [])
+
+
+_FORKS_AMID_LOCKS = """
+over = threading.Event()
+def come_and_go():
+    while not over.is_set():
+        emitter = runlake.Emitter(endpoint=endpoint, spool=spool, interval_ms=1)
+        emitter.emit(runlake.RunEvent(event_id=uuid.uuid4(), run_id="r", type="t", payload={"n": 1},
+                     ts=datetime.datetime.now(datetime.UTC)))
+        emitter.close(0)
+threads = [threading.Thread(target=come_and_go) for _ in range(2)]
+for thread in threads: thread.start()
+kept = 0
+for _ in range(60):
+    child = os.fork()
+    if not child:
+        links = [os.path.join("/proc/self/fd", number) for number in os.listdir("/proc/self/fd")]
+        os._exit(any("/owner" in os.readlink(link) for link in links if os.path.lexists(link)))
+    kept += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+over.set()
+for thread in threads: thread.join()
+print(kept)
+"""
+
+
+def test_p7_a_child_that_is_forked_while_a_spool_is_opened_or_left_holds_no_lock_of_it(
+    tmp_path: Path, spool: Path
+) -> None:
+    with Router(ipc(tmp_path)) as router:
+        status, said, errors = run_agent(_FORKS_AMID_LOCKS, router.endpoint, spool)
+    assert (status, said) == (0, "0\n"), errors
