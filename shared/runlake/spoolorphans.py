@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -231,13 +231,18 @@ def adopt(folder: Path) -> Orphan | None:
     return None
 
 
-def orphans(root: Path, endpoint: str | None) -> Iterator[Orphan]:
+def orphans(
+    root: Path, endpoint: str | None, on_unreadable: Callable[[Path, OSError], object] = lambda *_: None
+) -> Iterator[Orphan]:
     """Take over, one by one, the spools below `root` with messages for `endpoint` (None: for any); who gets one closes
-    it. Those without messages are removed on the way."""
+    it. Those without messages are removed on the way; those that cannot be read are told to `on_unreadable`."""
     for folder in folders(root):
         try:
             orphan = adopt(folder)
-        except OSError:
+        except FileNotFoundError:  # delivered meanwhile
+            continue
+        except OSError as error:
+            on_unreadable(folder, error)
             continue
         if orphan is None:
             continue

@@ -72,6 +72,29 @@ def test_files_that_cannot_be_read_can_be_removed_alone(tmp_path: Path) -> None:
     assert folders(spool) == []
 
 
+def test_what_cannot_be_read_is_told_by_name_and_the_rest_is_delivered(tmp_path: Path) -> None:
+    spool, endpoint = tmp_path / "spool", ipc(tmp_path)
+    for count in (7, 5, 3):
+        assert run_agent(LEAVE, endpoint, spool, count)[0] == -signal.SIGKILL
+    closed, strange, _ = folders(spool)
+    (closed / "owner").unlink()
+    (closed / "owner").symlink_to(tmp_path)  # as unreadable as another user's, also for root
+    (strange / "000000000009.seg").write_bytes(b"garbage")
+    with Router(endpoint) as router:
+        sent = spool_command("send", "--spool", spool, "--ingest", endpoint)
+        assert sorted(numbers(router.messages)) == sorted([*range(5), *range(3)])
+    assert sent.returncode == 1
+    assert "8 messages of 2 spools were delivered" in sent.stderr
+    assert "1 files are no spool's" in sent.stderr
+    assert f"1 spools could not be read: {closed.name} (" in sent.stderr
+    (tmp_path / "file").touch()
+    for action in ("ls", "send"):
+        said = spool_command(action, "--spool", tmp_path / "file")
+        assert (said.returncode, said.stdout) == (1, "")
+        assert "cannot be read" in said.stderr
+    assert spool_command("ls", "--spool", tmp_path / "none yet").returncode == 0
+
+
 def test_a_spool_that_is_off_is_said_to_be(tmp_path: Path) -> None:
     said = spool_command("--spool", "off")
     assert said.returncode == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from runlake.stretch import Start
 
 _ACK_TIMEOUT_S = 10.0
 _MAX_IN_FLIGHT = 16
+_NAMED = 5
 
 
 def add_to(commands: Subcommands) -> None:
@@ -106,7 +108,14 @@ def send_spools(arguments: argparse.Namespace) -> int:
             " the rest is still in the spool."
         )
     lost = f" {adoption.lost:,} records could not be read; their files are kept as {BAD}." if adoption.lost else ""
-    print(f"{adoption.messages:,} messages of {adoption.spools:,} spools were delivered to {settings.ingest}.{lost}")
+    strange = f" {adoption.set_aside:,} files are no spool's; they are kept as {BAD}." if adoption.set_aside else ""
+    done_so_far = f"{adoption.messages:,} messages of {adoption.spools:,} spools were delivered to {settings.ingest}."
+    if adoption.unreadable:
+        named = "; ".join(f"{name} ({error})" for name, error in list(adoption.unreadable.items())[:_NAMED])
+        raise CommandFailed(
+            f"{done_so_far}{lost}{strange} {len(adoption.unreadable):,} spools could not be read: {named}"
+        )
+    print(f"{done_so_far}{lost}{strange}")
     return 0
 
 
@@ -154,7 +163,15 @@ def _root(settings: Settings) -> Path:
         raise CommandFailed(f"There is no spool, since {error}; set RUNLAKE_SPOOL to a folder.") from None
     if root is None:
         raise CommandFailed("The spool is off (RUNLAKE_SPOOL); agents keep what is not delivered in memory.")
-    return root
+    try:
+        with os.scandir(root):
+            return root
+    except FileNotFoundError:  # no agent has needed one yet
+        return root
+    except OSError as error:
+        raise CommandFailed(
+            f"{root} cannot be read: {error.strerror}. RUNLAKE_SPOOL says where the spools are."
+        ) from None
 
 
 def _as_json(spool: SpoolFacts) -> dict[str, object]:
