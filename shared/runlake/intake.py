@@ -11,6 +11,7 @@ signal handler emits in the middle of an emit.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic
 
 from runlake.notices import Notices
@@ -91,16 +92,18 @@ class Intake:
         """Whether nothing was ever taken."""
         return isinstance(self._last, Start)
 
-    def prepare(self) -> None:
+    def prepare(self, measure: Callable[[], object] = lambda: None) -> None:
         """Have the next segment ready before it is needed, and go back to the disk when it may work again. Called by
-        the sender, now and then."""
+        the sender, now and then. `measure` is called before a segment is made: it finds out what others have."""
         last = self._last
         if last.next is not None or self.spool is None or self.closed:
             return
         if isinstance(last, Segment):
             if last.is_half_full() and not self._full:
+                measure()
                 self._full = self._make_segment(last, 0) is None
         elif last.volatile and monotonic() >= self._retry_at:
+            measure()
             made = self._make_segment(last, 0)
             if isinstance(made, Segment):
                 self._go_on(last, made)

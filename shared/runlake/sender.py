@@ -174,10 +174,8 @@ class Sender:
 
     def _keep_house(self, now: float) -> None:
         self._tell()
-        spool = self._intake.spool
-        if spool is not None and self.adoption is not None and now >= self._measure_at:
-            self._measure_at = now + _MEASURE_EVERY_S
-            spool.others_bytes = self.adoption.others_bytes(spool.folder)
+        if now >= self._measure_at:
+            self._measure_others()
         if self._intake.wants_room and self._options.drop_oldest:
             given_up = self._own.reader.give_up_oldest()
             self.displaced += given_up
@@ -186,9 +184,15 @@ class Sender:
             self._own.trim()
         if self._intake.wants_room and self._own.is_settled:
             self._intake.begin_anew()
-        self._intake.prepare()
+        self._intake.prepare(self._measure_others)
         if self.adoption is not None and self.connected and self._stop_at is None:
             self.adoption.advance(now)
+
+    def _measure_others(self) -> None:
+        spool = self._intake.spool
+        if spool is not None and self.adoption is not None:
+            spool.others_bytes = self.adoption.others_bytes(spool.folder)
+        self._measure_at = monotonic() + _MEASURE_EVERY_S
 
     def _let_go(self, stretch: Stretch) -> None:
         if isinstance(stretch, Segment) and self._intake.spool is not None:

@@ -9,12 +9,18 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from random import Random
 
 import pytest
 
+from runlake.adoption import Adoption
 from runlake.emitter import Emitter
+from runlake.intake import Intake
+from runlake.notices import Notices
+from runlake.spoolfolder import FIRST_SEGMENT_BYTES, SpoolFolder
 from runlake.spoolorphans import adopt, facts, folders
 from runlake.spoolreader import Reader
+from runlake.stretch import Start
 from support.agents import run_agent, start_agent
 from support.emitting import event, numbers
 from support.router import Ledger, Received, Router, ipc
@@ -145,6 +151,30 @@ def test_p6_what_others_hold_of_the_spool_stops_nobody_whose_worker_answers(
         assert emitter.stats().dropped == {}
         assert emitter.close()
         assert numbers(router.messages) == list(range(4_000))
+
+
+def test_p6_agents_share_the_room_of_a_spool_and_go_beyond_it_by_two_small_segments_each(spool: Path) -> None:
+    limit = 4 * 2**20
+    notices = Notices()
+    agents = []
+    for name in "abc":
+        folder = SpoolFolder(spool, name, "tcp://127.0.0.1:1", limit)
+        agents.append((folder, Adoption(spool, None, Random()), Intake(Start(), 1, 0, folder, notices)))
+    taken = True
+    while taken:
+        taken = False
+        for folder, adoption, intake in agents:
+            taken = intake.put(b"x" * 10_000) or taken
+
+            def measure(folder: SpoolFolder = folder, adoption: Adoption = adoption) -> None:
+                folder.others_bytes = adoption.others_bytes(folder.folder)
+
+            intake.prepare(measure)
+    used = [folder.used_bytes for folder, _, _ in agents]
+    assert sum(used) <= limit + len(agents) * 2 * FIRST_SEGMENT_BYTES
+    assert min(used) >= 2 * FIRST_SEGMENT_BYTES
+    for folder, _, _ in agents:
+        folder.release(folder.detach())
 
 
 def test_p6_a_message_that_fills_the_spool_makes_room_when_it_is_delivered(tmp_path: Path, spool: Path) -> None:
