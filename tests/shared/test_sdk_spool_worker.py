@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -77,3 +78,61 @@ def test_p7_killed_agents_and_a_killed_worker_lose_nothing_that_emit_took(
     assert sum(counts) <= there <= sum(counts) + AGENTS  # a kill may have come between the append and the return
     assert_all_there_once(site.catalog, there)
     assert not list(spool.glob("*/*.seg"))
+
+
+_ALL_AT_ONCE = """
+runlake.configure(endpoint=endpoint, spool=spool, spool_max_mb=1, exit_timeout_s=30)
+def record(text):
+    with runlake.track_run("agent", "step") as run:
+        run.event("step", {"text": text})
+class Talker:
+    def __del__(self): record("collected")
+async def task(): record("task")
+async def tasks(): await asyncio.gather(*(task() for _ in range(50)))
+signal.signal(signal.SIGUSR1, lambda *_: record("signal"))
+record("first")
+assert runlake.flush(30)
+print("up", flush=True)
+sys.stdin.readline()  # the worker hangs from here on
+while not runlake.stats().dropped:
+    threads = [threading.Thread(target=record, args=("x" * 3_000,)) for _ in range(20)]
+    for thread in threads: thread.start()
+    os.kill(os.getpid(), signal.SIGUSR1)
+    Talker()
+    asyncio.run(tasks())
+    for thread in threads: thread.join()
+print("full", flush=True)
+sys.stdin.readline()  # and goes on
+assert runlake.flush(60)
+kept = Talker()
+def balance():
+    assert runlake.flush(60)
+    stats = runlake.stats()
+    print(stats.emitted, sum(stats.dropped.values()), list(stats.dropped), flush=True)
+atexit.register(balance)
+atexit.register(record, "atexit")
+"""
+
+
+def test_p6_a_worker_that_hangs_and_goes_on_has_all_that_was_not_counted_as_dropped(
+    tmp_path: Path, stack: ExitStack
+) -> None:
+    site = Site(tmp_path)
+    worker = stack.enter_context(site.ingest())
+    agent = stack.enter_context(start_agent(_ALL_AT_ONCE, site.ingest_endpoint, tmp_path / "spool"))
+    stack.callback(agent.kill)
+    assert agent.stdin
+    assert agent.stdout
+    for told, sent in (("up", signal.SIGSTOP), ("full", signal.SIGCONT)):
+        assert agent.stdout.readline() == f"{told}\n"
+        worker.send(sent)
+        agent.stdin.write("on\n")
+        agent.stdin.flush()
+    said, errors = agent.communicate(timeout=120)
+    assert agent.returncode == 0, errors
+    emitted, dropped, reasons = said.splitlines()[-1].split(maxsplit=2)
+    assert reasons == "['spool_full']"
+    assert worker.terminate() == 0
+    late = 3  # a run that is recorded while the interpreter ends may still get there
+    assert int(emitted) - int(dropped) <= lake_facts(site.catalog).messages <= int(emitted) - int(dropped) + late
+    assert_all_there_once(site.catalog, lake_facts(site.catalog).messages)
