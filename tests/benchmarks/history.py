@@ -2,19 +2,25 @@
 
 The lake is written by DuckDB in one go; the query process folds it (cold), is stopped, and starts again (warm). Answers
 are over HTTP on one connection, each question in several forms so that nothing is answered from a cache of answers.
+Then everything is exported, and asked again while hostile SQL runs.
+
+`HISTORY_LAKES=FOLDER` keeps the lakes there, and measures those that are there already; `HISTORY_RUNS=1000000` names
+the sizes, separated by commas.
 """
 
 from __future__ import annotations
 
-import tempfile
+import os
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import datetime, timedelta
 from time import perf_counter
 from typing import Any
 
 from benchmarks.figures import figure, percentile
-from benchmarks.history_lake import make_history
+from benchmarks.history_exports import measure_exports
+from benchmarks.history_site import history_site
+from benchmarks.history_sql import measure_hostile_sql
+from benchmarks.memory import peak_mib
 from support.api import Api, segment
 from support.processes import Process, Site
 
@@ -24,23 +30,21 @@ _PERCENTILES = "runs,p50_duration_ms,p95_duration_ms,p99_duration_ms"
 
 
 def run(short: bool) -> None:
-    for runs in (20_000,) if short else RUNS:
+    sizes = [int(size) for size in os.environ.get("HISTORY_RUNS", "").split(",") if size]
+    for runs in sizes or ((20_000,) if short else RUNS):
         measure(runs, times=3 if short else 15)
 
 
 def measure(runs: int, times: int) -> None:
     """All figures of one size of history."""
-    with tempfile.TemporaryDirectory() as folder:
-        site = Site(Path(folder))
-        end = datetime.now(UTC)
-        begun = perf_counter()
-        messages = make_history(site.data, runs, end)
-        figure("history written", perf_counter() - begun, "s", runs=runs, messages=messages)
+    with history_site(runs) as (site, end):
         with _Started(site, "cold", runs) as (query, _):
             assert query.terminate() == 0
         with _Started(site, "warm", runs) as (query, api):
             _ask(api, end, runs, times)
-            figure("query process, highest RSS", _peak_mib(query), "MiB", runs=runs)
+            figure("query process, highest RSS", peak_mib(query), "MiB", runs=runs)
+            measure_exports(query, api.url, runs)
+            measure_hostile_sql(api, runs, times)
             assert query.terminate() == 0
 
 
@@ -49,10 +53,10 @@ class _Started:
 
     def __init__(self, site: Site, how: str, runs: int) -> None:
         begun = perf_counter()
-        self._process, url = site.query(caught_up=False)
+        self._process, url = site.query("--sql", "on", caught_up=False)
         self._process.wait_for("caught_up", _DEADLINE_S)
         figure(f"history start {how}", perf_counter() - begun, "s", runs=runs)
-        figure(f"history RSS after start {how}", _peak_mib(self._process), "MiB", runs=runs)
+        figure(f"history RSS after start {how}", peak_mib(self._process), "MiB", runs=runs)
         self._api = Api(url)
 
     def __enter__(self) -> tuple[Process, Api]:
@@ -81,6 +85,7 @@ def _ask(api: Api, end: datetime, runs: int, times: int) -> None:
         "newest page, known total": lambda _: api.ok(lists, agent_name=agents[0], status="success"),
         "last page by cursor": _last_page(api, agents[0], end - timedelta(days=170)),
         "tree of a run": lambda n: api.ok(f"{lists}/{segment(_of(roots, n)['run_id'])}/tree"),
+        "commits of a run": lambda n: api.ok(f"{lists}/{segment(_of(newest, n)['run_id'])}/commits"),
         "events of a run": lambda n: api.ok(f"{lists}/{segment(_of(newest, n)['run_id'])}/events"),
         "history of a run": lambda n: api.ok(f"{lists}/{segment(_of(newest, n)['run_id'])}/history"),
         "runs of a commit": lambda n: api.ok(f"/api/v1/commits/{_of(commits, n)[:9]}/runs"),
@@ -107,10 +112,3 @@ def _last_page(api: Api, agent: str, until: datetime) -> Callable[[int], Any]:
     page = api.ok("/api/v1/runs", agent_name=agent, start_time_to=until.isoformat())
     cursor = {"cursor": page["next_cursor"]} if page["next_cursor"] else {}
     return lambda _: api.ok("/api/v1/runs", agent_name=agent, **cursor)
-
-
-def _peak_mib(process: Process) -> float:
-    """The highest resident memory that a process has had."""
-    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
-    (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
-    return int(peak) / 1024
