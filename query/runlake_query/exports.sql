@@ -4,7 +4,14 @@
 SELECT {columns} FROM shown WHERE {where}
 
 -- name: newest_runs
-SELECT {columns} FROM (SELECT * FROM shown WHERE {where} ORDER BY start_time DESC, event_id DESC LIMIT $limit)
+-- Found in two narrow columns first.
+SELECT {columns}
+FROM shown
+WHERE event_id IN (
+    SELECT event_id
+    FROM (SELECT start_time, event_id FROM shown WHERE {where} ORDER BY start_time DESC, event_id DESC LIMIT $limit)
+)
+ORDER BY start_time DESC, event_id DESC
 
 -- name: events
 -- Those of the read model, and older ones of the lake, up to where the read model has followed it.
