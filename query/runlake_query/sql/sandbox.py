@@ -22,6 +22,7 @@ from runlake.lake.duck import quote
 from runlake.sqlfile import load_queries
 from runlake_query.formats import ARROW, CSV, NDJSON, PARQUET
 from runlake_query.sql.confinement import Limits, allow_cpu, confine, library_folders
+from runlake_query.sql.finite import with_nulls
 from runlake_query.sql.messages import Ask, Column, Told
 from runlake_query.sql.statement import Refused, limited
 
@@ -130,18 +131,19 @@ def _run(connection: duckdb.DuckDBPyConnection, ask: Ask) -> Told:
         shown = ", ".join(_shown(column, ask.format) for column in columns)
         path, options = quote(_result(ask)), _OPTIONS[ask.format]
         connection.execute(_SQL["copy"].format(columns=shown, rows=rows, path=path, options=options))
+        if ask.format in ("json", NDJSON.name):
+            result = Path(_result(ask))
+            result.write_bytes(with_nulls(result.read_bytes()))
     return Told(outcome="done", columns=columns, rows=rows, truncated=rows < there)
 
 
 def _shown(column: Column, kind: str) -> str:
-    """A column as it is written: as it is, but times as RFC 3339 and numbers as JSON knows them, where it is text."""
+    """A column as it is written: as it is, but times as RFC 3339 where it is text."""
     name = _name(column.name)
     if kind != PARQUET.name and column.type == "TIMESTAMP WITH TIME ZONE":
         return _SQL["time"].format(column=name)
     if kind == PARQUET.name and column.type == "HUGEINT":  # the type of every sum; Parquet has none so large
         return _SQL["decimal"].format(column=name)
-    if kind in ("json", NDJSON.name) and column.type in ("DOUBLE", "FLOAT"):
-        return _SQL["finite"].format(column=name)
     return name
 
 

@@ -71,8 +71,5 @@ SELECT {columns} FROM result LIMIT {rows}
 -- name: time
 replace(({column} AT TIME ZONE 'UTC')::VARCHAR, ' ', 'T') || 'Z' AS {column}
 
--- name: finite
-CASE WHEN isfinite({column}) THEN {column} END AS {column}
-
 -- name: decimal
 {column}::DECIMAL(38, 0) AS {column}
