@@ -164,8 +164,14 @@ SELECT
 FROM runs
 WHERE rowid IN (SELECT place FROM touched WHERE changed AND place IS NOT NULL)
 
+-- name: keep_others
+-- The fields that no change sets stay as they are stored.
+SELECT folded.*, {others}
+FROM ({fold}) AS folded
+LEFT JOIN ({stored}) AS stored ON stored.run_event_id = folded.event_id
+
 -- name: counts
-SELECT event_id AS run_event_id, events, first_event_at, last_event_at
+SELECT event_id AS run_event_id, events, NULL::TIMESTAMPTZ AS first_change_at, first_event_at, last_event_at
 FROM touched
 WHERE changed OR place IS NULL
 
@@ -173,6 +179,7 @@ WHERE changed OR place IS NULL
 -- What the read model folds beside the run fields.
 ,
 sum(events)::BIGINT AS events,
+min(least(first_change_at, updated_at)) AS first_change_at,
 min(first_event_at) AS first_event_at,
 max(last_event_at) AS last_event_at
 

@@ -60,9 +60,9 @@ def show_history(snapshot: Snapshot, run_id: str, parameters: Parameters) -> His
         conditions.append(_SQL["after_cursor"])
         values |= {"cursor_worker": str(cursor.worker), "cursor_seq": cursor.seq}
     event_id = find_run(snapshot, run_id)
-    complete, until = snapshot.one(_SQL["run"], {"event_id": event_id})
+    complete, since, until = snapshot.one(_SQL["run"], {"event_id": event_id})
     query = _SQL["changes"].format(lake=snapshot.lake, fields=_FIELDS, conditions=" AND ".join(conditions))
-    rows = snapshot.rows(query, {**values, "event_id": event_id, "until": until})
+    rows = snapshot.rows(query, {**values, "event_id": event_id, "since": since, "until": until})
     more = len(rows) > limit
     rows = rows[:limit]
     next_cursor = encode_cursor(_Cursor(UUID(rows[-1][0]), rows[-1][1])) if more else None

@@ -1,8 +1,9 @@
 -- Who said what of a run, and when: its accepted changes, from the lake.
 
 -- name: run
--- Whether the lake has all that is reflected of a run, and up to when its changes were received.
-SELECT coalesce(positions.lake_seq >= runs.seq, false), runs.updated_at::VARCHAR
+-- Whether the lake has all that is reflected of a run, and from when until when its changes were received: the lake's files
+-- of other times are not looked at, on any page.
+SELECT coalesce(positions.lake_seq >= runs.seq, false), runs.first_change_at::VARCHAR, runs.updated_at::VARCHAR
 FROM runs
 LEFT JOIN positions ON positions.worker = runs.worker
 WHERE runs.event_id = $event_id::UUID
@@ -13,7 +14,7 @@ SELECT
     worker::VARCHAR, seq, rfc3339(received_at), producer, kind, event_id::VARCHAR, rfc3339(ts), {fields}
 FROM {lake}.run_changes
 WHERE
-    run_event_id = $event_id::UUID AND received_at <= $until::TIMESTAMPTZ AND {conditions}
+    run_event_id = $event_id::UUID AND received_at BETWEEN $since::TIMESTAMPTZ AND $until::TIMESTAMPTZ AND {conditions}
     AND EXISTS (FROM positions AS p WHERE p.worker = {lake}.run_changes.worker AND {lake}.run_changes.seq <= p.lake_seq)
 ORDER BY worker, seq
 LIMIT $limit

@@ -13,7 +13,7 @@ USE model
 -- `shown_duration_ms`, `cost_source` and `cost_table_version` are as they are shown. A run whose start has not come has no
 -- `created_at`. `cost_usd` was set where `cost_source` is 'reported', else it is as shown; `priced_by` is the price list by which
 -- a cost was computed, or could not be. `events` counts its run events over all history, and their times are bounds for
--- looking them up.
+-- looking them up; `first_change_at` and `updated_at` are those of its changes.
 CREATE TABLE runs (
     event_id UUID NOT NULL,
     {run_columns},
@@ -28,7 +28,8 @@ CREATE TABLE runs (
     priced_by UUID,
     events BIGINT NOT NULL,
     first_event_at TIMESTAMPTZ,
-    last_event_at TIMESTAMPTZ
+    last_event_at TIMESTAMPTZ,
+    first_change_at TIMESTAMPTZ
 );
 
 -- Run events at or after `meta.events_since`, and older ones that the lake does not have yet.

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -216,6 +216,24 @@ def test_a_history_is_every_accepted_change_as_it_was_said(world: World) -> None
     assert commit["fields"] == {"commit_hash": "abcdef1", "commit_source": "llm"}
     with pytest.raises(InvalidParameter, match="did you mean 'commit_hash'"):
         world.history("told", field="commit_has")
+
+
+def test_a_history_begins_with_what_was_said_before_the_run_started(world: World) -> None:
+    """Each change in a flush of its own: the lake's files of other times are not looked at."""
+    worker, key = world.worker, uuid4()
+    worker.update(key, items_failed=1)
+    world.flush()
+    worker.start("late", key)
+    world.flush()
+    for number in range(2, 4):
+        worker.event("late", key)
+        worker.update(key, items_failed=number)
+        world.flush()
+    changes = world.history("late")["changes"]
+    assert [change["fields"].get("items_failed") for change in changes] == [1, None, 2, 3]
+    first = world.history("late", limit=2)
+    assert first["changes"] + world.history("late", limit=2, cursor=first["next_cursor"])["changes"] == changes
+    assert world.model.rows(f"SELECT first_change_at < created_at FROM runs WHERE event_id = '{key}'") == [(True,)]
 
 
 def test_a_commit_finds_its_runs_their_launch_and_all_below_them(world: World) -> None:
