@@ -11,19 +11,23 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, closing, suppress
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import duckdb
 import msgspec
 import pytest
 
 from runlake_query.sql.messages import Ask
+from runlake_query.sql.service import default_threads
 from runlake_query.sql.statement import Refused, limited
 from support.api import Api
 from support.contract import problem
 from support.lakes import LakeWriter, Worker
-from support.processes import Process, Site
+from support.processes import Process, Site, wait_until
 
 SQL = "/api/v1/sql"
 SECRET = "only-the-owner-reads-this"
@@ -254,3 +258,47 @@ def test_the_look_at_a_statement_needs_no_file_to_be_there() -> None:
             limited(connection, statement)
     assert limited(connection, "SELECT * FROM runs; -- x").split() == ["(", "SELECT", "*", "FROM", "runs", ")"]
     connection.close()
+
+
+def _ticks(pid: int) -> dict[int, int]:
+    """The processor time that each thread of a process has had, in the kernel's ticks."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        with suppress(OSError):  # it has ended meanwhile
+            fields = (task / "stat").read_text().rpartition(")")[2].split()
+            found[int(task.name)] = int(fields[11]) + int(fields[12])
+    return found
+
+
+def test_others_are_answered_while_as_many_hostile_statements_run_as_may(
+    served: tuple[Api, Process, Site],
+) -> None:
+    """Two at a time, each on the threads that it may have, at low priority; who leaves takes his statement with him."""
+    api, process, _ = served
+    body = json.dumps({"sql": "SELECT sum(a.range * b.range % 7) FROM range(1000000000) a, range(1000000000) b"})
+
+    def at_work() -> list[int]:
+        alive = [line["pid"] for line in process.log if line["event"] == "sandbox_started"]
+        return [pid for pid in alive if sum(_ticks(pid).values()) > 50]
+
+    with ExitStack() as askers:
+        for _ in range(3):
+            asker = askers.enter_context(closing(HTTPConnection(urlsplit(api.url).netloc, timeout=60)))
+            asker.request("POST", SQL, body, {"Content-Type": "application/json"})
+        wait_until(lambda: len(at_work()) == 2, "two statements are at work")
+        pids = at_work()
+        before = {pid: _ticks(pid) for pid in pids}
+        (run,) = api.ok("/api/v1/runs")["runs"]
+        answered = 0
+        while answered < 50 or any(sum(_ticks(pid).values()) < sum(before[pid].values()) + 50 for pid in pids):
+            assert api.ok(f"/api/v1/runs/{run['event_id']}")["run_id"] == "run"
+            assert api.ok("/api/v1/rollups", measures="runs")["totals"] == {"runs": 1}
+            answered += 1
+        assert at_work() == pids, "the same two, and no third, were at work all the time"
+        for pid in pids:
+            more = {task: ticks - before[pid].get(task, 0) for task, ticks in _ticks(pid).items()}
+            busy = [task for task, ticks in more.items() if ticks > sum(more.values()) / 10]
+            assert 1 <= len(busy) <= default_threads()
+            assert {task for task in busy if os.getpriority(os.PRIO_PROCESS, task) < 15} == set()
+    wait_until(lambda: not at_work(), "the statements have gone with their askers")
+    assert api.post(SQL, {"sql": "SELECT 1 AS x"}).json["rows"] == [{"x": 1}]
