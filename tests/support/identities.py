@@ -34,11 +34,18 @@ class Identity(NamedTuple):
         of its own, in which nothing of that folder is left but this.
         """
         run = ["bash", "-ec", _BECOME, f"{self.umask:o}", str(self.user), str(self.group)]
-        hidden = {path: folder for path in _NEEDED if (folder := _closed(path)) is not None}
-        if not hidden:
+        shown = show_hidden()
+        if not shown:
             return run
-        shown = f"mount -t tmpfs none /mnt; NEEDED='{_words(hidden)}'; HIDDEN='{_words(hidden.values())}'; {_SHOW}"
         return ["unshare", "--mount", "--propagation", "private", "bash", "-ec", f'{shown} exec "$@"', "-", *run]
+
+
+def show_hidden() -> str:
+    """What a shell runs in a mount namespace of its own, so that others may see what Python needs; "" when they do."""
+    hidden = {path: folder for path in _NEEDED if (folder := _closed(path)) is not None}
+    if not hidden:
+        return ""
+    return f"mount -t tmpfs none /mnt; NEEDED='{_words(hidden)}'; HIDDEN='{_words(hidden.values())}'; {_SHOW}"
 
 
 def _closed(path: Path) -> Path | None:
