@@ -97,24 +97,9 @@ def _nobody_has_the_catalog(box: Box) -> bool:
     return not (box.data / "catalog.sqlite-wal").exists()
 
 
-def test_the_querys_user_follows_the_lake_that_it_cannot_write(box: Box) -> None:
-    with box.ingest() as worker, ExitStack() as stack:
-        _accept(box, 1, 2)
-        for events in (2, 3):  # the second one reads what is in the lake: it has not heard the feed
-            query, api = box.query()
-            stack.enter_context(query)
-            _shows(api, events)
-            query.wait_for("feed_heard")
-            _accept(box, events + 1)
-            _shows(api, events + 1)
-            api.close()
-            assert query.terminate() == 0
-            for path in box.model.iterdir():
-                path.unlink() if path.is_file() else shutil.rmtree(path)
-        assert worker.terminate() == 0
-
-
-def test_the_querys_user_reads_on_when_the_worker_is_killed_stopped_and_started(box: Box) -> None:
+def test_the_querys_user_follows_what_it_cannot_write_while_the_worker_is_killed_and_started_again(
+    box: Box,
+) -> None:
     with ExitStack() as stack:
         worker = box.ingest()
         with closing(sqlite3.connect(box.data / "catalog.sqlite")) as other:  # somebody, so that its -wal is there
@@ -156,60 +141,55 @@ def test_the_querys_user_reads_on_when_the_worker_is_killed_stopped_and_started(
         api.close()
 
 
-_WRITE = """
-import sys
-open(sys.argv[1], "r+b").close()
-print("written")
-"""
-_ADD = """
-import pathlib, sys
-pathlib.Path(sys.argv[1], "intruder").touch()
-print("written")
-"""
-_REMOVE = """
-import os, sys
-os.unlink(sys.argv[1])
-print("written")
-"""
 _ALTER = """
 import sqlite3, sys
 sqlite3.connect(sys.argv[1]).execute("CREATE TABLE intruder (x)")
 print("written")
+"""
+_CHANGE_ALL = """
+import os, pathlib, sys
+changed = []
+for name in sys.argv[1:]:
+    path = pathlib.Path(name)
+    attempts = [(path / "intruder").touch] if path.is_dir() else [lambda: path.open("r+b").close(), path.unlink]
+    for attempt in attempts:
+        try:
+            attempt()
+            changed.append(name)
+        except PermissionError:
+            pass
+print(*changed)
 """
 _READ = """
 import sys
 open(sys.argv[1], "rb").close()
 print("read")
 """
+_CONNECT = """
+import socket, sys
+with socket.socket(socket.AF_UNIX) as peer:
+    peer.connect(sys.argv[1])
+print("connected")
+"""
 
 
-def test_the_querys_user_writes_neither_lake_nor_journal_nor_catalog(box: Box) -> None:
+def test_the_querys_user_writes_neither_lake_nor_journal_and_others_do_not_even_read(box: Box) -> None:
     with box.ingest():
         _accept(box, 1, 2)
         parquet = next((box.data / "lake").rglob("*.parquet"))
         catalog = box.data / "catalog.sqlite"
         files = [parquet, catalog, *(path for path in (box.data / "ingest").rglob("*") if path.is_file())]
         assert len(files) > 3
-        for path in files:
-            assert _try_as(_INGEST, _WRITE, path) == "written"
-            assert _try_as(_QUERY, _WRITE, path) == "PermissionError", path
-            assert _try_as(_QUERY, _REMOVE, path) == "PermissionError", path
-        for folder in (path for path in (box.data, *box.data.rglob("*")) if path.is_dir()):
-            assert _try_as(_QUERY, _ADD, folder) == "PermissionError", folder
+        folders = [path for path in (box.data, *box.data.rglob("*")) if path.is_dir()]
+        assert _try_as(_QUERY, _CHANGE_ALL, *files, *folders) == ""
         assert _try_as(_QUERY, _ALTER, catalog) == "sqlite3.OperationalError"
         assert _try_as(_QUERY, _READ, parquet) == "read"
-
-
-def test_others_of_the_machine_read_nothing_and_reach_no_socket(box: Box) -> None:
-    connect = "import socket, sys\nsocket.socket(socket.AF_UNIX).connect(sys.argv[1])\nprint('connected')"
-    with box.ingest():
-        _accept(box, 1)
+        assert _try_as(_STRANGER, _READ, parquet) == "PermissionError"
         sockets = [box.sockets / name for name in ("ingest", "push", "feed")]
         assert [stat.S_IMODE(path.stat().st_mode) for path in sockets] == [0o660] * 3
-        for path in sockets:
-            assert _try_as(_QUERY, connect, path) == "connected"
-            assert _try_as(_STRANGER, connect, path) == "PermissionError"
-        assert _try_as(_STRANGER, _READ, box.data / "catalog.sqlite") == "PermissionError"
+        assert _try_as(_QUERY, _CONNECT, sockets[0]) == "connected"
+        assert _try_as(_STRANGER, _CONNECT, sockets[0]) == "PermissionError"
+        assert _try_as(_INGEST, _CHANGE_ALL, parquet, box.data).split() == [str(parquet)] * 2 + [str(box.data)]
 
 
 def test_a_socket_in_a_folder_that_is_not_shared_is_its_users_alone(box: Box) -> None:
