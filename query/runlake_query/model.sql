@@ -173,6 +173,9 @@ DELETE FROM positions;
 DELETE FROM prices;
 UPDATE meta SET lake = $lake::UUID, events_since = $events_since::TIMESTAMPTZ
 
+-- name: count_runs
+SELECT count(*) FROM runs
+
 -- name: positions
 SELECT worker::VARCHAR, seq FROM positions
 

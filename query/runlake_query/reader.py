@@ -121,21 +121,13 @@ class Reader:
         cursor, plans = self._cursor()
         if not with_lake:
             with _transaction(cursor, task) as positions:
-                return self._told(work, Snapshot(cursor, positions, None, plans))
+                return _told(work, Snapshot(cursor, positions, None, plans))
         while True:
             with self._copies.borrow() as copy, _transaction(cursor, task) as positions:
                 # A copy is published before its rows are applied; one borrowed just before that may be behind.
                 confirmed = read_lake_positions(cursor)
                 if all(copy.positions.get(worker, 0) >= seq for worker, seq in confirmed.items()):
-                    return self._told(work, Snapshot(cursor, positions, copy))
-
-    def _told(self, work: Callable[[Snapshot], T], snapshot: Snapshot) -> T:
-        try:
-            with self._model.helpers.at_work():
-                return work(snapshot)
-        except Problem as problem:
-            problem.positions = snapshot.positions
-            raise
+                    return _told(work, Snapshot(cursor, positions, copy))
 
     def _cursor(self) -> tuple[duckdb.DuckDBPyConnection, Plans]:
         """The thread's cursor. Of the lake nothing is planned ahead: each copy of its catalog has another name."""
@@ -193,6 +185,14 @@ def _forget(future: asyncio.Future[Any]) -> None:
     """Take note of how a read ended that nobody waits for."""
     if not future.cancelled():
         future.exception()
+
+
+def _told(work: Callable[[Snapshot], T], snapshot: Snapshot) -> T:
+    try:
+        return work(snapshot)
+    except Problem as problem:
+        problem.positions = snapshot.positions
+        raise
 
 
 @contextmanager

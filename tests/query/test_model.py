@@ -17,7 +17,7 @@ from runlake_query.apply import Applier
 from runlake_query.checkpoints import Checkpoints
 from runlake_query.feedlines import UnreadableLines
 from runlake_query.folder import Folder
-from runlake_query.model import ReadModel, open_model, read_positions
+from runlake_query.model import MANY_RUNS, ReadModel, open_model, read_positions
 from support.journals import WORKER, batch_lines
 from support.samples import event, started, updated
 
@@ -129,3 +129,24 @@ def test_a_span_that_begins_before_what_is_reflected_adds_only_what_is_new(model
     cursor = model.cursor()
     assert cursor.execute("SELECT count(*), min(status) FROM runs").fetchall() == [(1, "success")]
     assert cursor.execute("SELECT count(*) FROM events").fetchall() == [(1,)]
+
+
+def test_background_threads_come_once_there_are_many_runs_and_stay(model: ReadModel) -> None:
+    cursor = model.cursor()
+
+    def background() -> tuple[int, int]:
+        """How many there are, and how many there may be."""
+        settings = "current_setting('threads')::INTEGER - current_setting('external_threads')::INTEGER"
+        ((found, most),) = cursor.execute(f"SELECT {settings}, current_setting('threads')::INTEGER - 1").fetchall()
+        return found, most
+
+    model.fit_threads(cursor)
+    model.fit_threads(cursor, coming=MANY_RUNS - 1)
+    assert background() == (0, background()[1])
+    question = "SELECT n % 7, count(*), sum(n) FROM range(1_000_000) AS numbers(n) GROUP BY 1 ORDER BY 1"
+    alone = cursor.execute(question).fetchall()
+    model.fit_threads(cursor, coming=MANY_RUNS)
+    assert background() == (background()[1], background()[1])
+    assert cursor.execute(question).fetchall() == alone
+    model.fit_threads(cursor)
+    assert background() == (background()[1], background()[1])
