@@ -18,6 +18,7 @@ from uuid import UUID
 import duckdb
 
 from runlake.lake.duck import quote
+from runlake_query import largespan
 from runlake_query.applystatements import (
     ASSOCIATE,
     BENCH,
@@ -26,9 +27,12 @@ from runlake_query.applystatements import (
     MERGE_FROM_LAKE,
     PREPARED,
     SQL,
+    fields_of,
     of_worker,
 )
 from runlake_query.feedlines import FeedRows, UnreadableLines, sort_lines
+from runlake_query.largespan import SpanRows, apply_rows, span_rows
+from runlake_query.merges import Merges
 from runlake_query.positions import Positions
 
 _WINDOW_SLACK = timedelta(hours=6)
@@ -70,7 +74,10 @@ class Source(Protocol):
     """Where new rows come from, other than the feed."""
 
     def stage(self, cursor: duckdb.DuckDBPyConnection, span: Span) -> None:
-        """Fill the temporary tables of new rows with those of a span."""
+        """Fill the temporary tables of new rows with those of a span; without its messages where `rows` has them."""
+
+    def rows(self, span: Span) -> SpanRows | None:
+        """The messages of a large span where they are; None for a small one."""
 
 
 class LakeBooks(NamedTuple):
@@ -90,7 +97,7 @@ class LakeSource:
 
     def stage(self, cursor: duckdb.DuckDBPyConnection, span: Span) -> None:
         values = {"worker": str(span.worker), "after": span.after, "upto": span.upto}
-        if span.upto > span.after:
+        if span.upto > span.after and self.rows(span) is None:
             cursor.execute(SQL["stage_changes"].format(lake=self._name), values)
             cursor.execute(SQL["stage_events"].format(lake=self._name), values)
         if self._books is not None and self._books[:2] == (span.worker, span.books_after):
@@ -98,6 +105,11 @@ class LakeSource:
         else:
             values["after"] = span.books_after
             cursor.execute(SQL["stage_deliveries"].format(lake=self._name), values)
+
+    def rows(self, span: Span) -> SpanRows | None:
+        if span.upto - span.after < largespan.LEAST_MESSAGES:
+            return None
+        return span_rows(self._name, span.worker, span.after, span.upto)
 
 
 class Changes(Protocol):
@@ -142,6 +154,7 @@ class Applier:
         self._stored: dict[UUID, Stored] = {}
         self._filled: set[str] = set()
         self._workers: dict[UUID, int] = {}
+        self._merges = Merges(cursor)
 
     def stored(self, worker: UUID) -> Stored:
         """How far this worker's log is reflected."""
@@ -171,24 +184,12 @@ class Applier:
             self._filled |= {"new_deliveries"}
             if upto > stored.seq:
                 self._filled |= {"new_changes", "new_events", "touched", "merged"}
-            source.stage(cursor, Span(worker, min(stored.seq, upto), upto, stored.lake_seq))
-            changes, commits, events, loose = 0, 0, 0, 0
+            span = Span(worker, min(stored.seq, upto), upto, stored.lake_seq)
+            source.stage(cursor, span)
+            changes, events, runs = 0, 0, 0
             if upto > stored.seq:
-                changes, commits, events, loose = cursor.execute(SQL["count_new"]).fetchone() or (0, 0, 0, 0)
-            runs = 0
-            if changes or events > loose:
-                cursor.execute(SQL["touch"])
-                stored_runs, counted, runs = cursor.execute(SQL["count_touched"]).fetchone() or (0, 0, 0)
-                if runs:
-                    cursor.execute(MERGE_FROM_LAKE)
-                self._replace_runs(stored_runs, counted, runs)
-            if commits:
-                cursor.execute(ASSOCIATE)
-            if loose:
-                for name in LOOSE:
-                    cursor.execute(SQL[name].format(rows=SQL["new_loose_events"]))
-            if events:
-                self._execute("insert_recent_events")
+                rows = source.rows(span)
+                changes, events, runs = self._apply_staged(cursor) if rows is None else self._apply_large(cursor, rows)
             if runs or events:
                 self._changes.applying(cursor, worker, events, runs)
             reached = max(segment, stored.segment)
@@ -196,7 +197,32 @@ class Applier:
             values = {"worker": str(worker), "after": stored.lake_seq, "upto": upto}
             cursor.execute(SQL["forget_flushed_events"], values)
             self._advance(worker, stored._replace(seq=max(stored.seq, upto), lake_seq=upto, segment=reached))
-            return int(changes) + int(events)
+            return changes + events
+
+    def _apply_staged(self, cursor: duckdb.DuckDBPyConnection) -> tuple[int, int, int]:
+        """Apply the rows that were staged; returns how many changes, events, and changed runs they are."""
+        changes, commits, events, loose = cursor.execute(SQL["count_new"]).fetchone() or (0, 0, 0, 0)
+        runs = 0
+        if changes or events > loose:
+            cursor.execute(SQL["touch"])
+            stored_runs, counted, runs = cursor.execute(SQL["count_touched"]).fetchone() or (0, 0, 0)
+            if runs:
+                cursor.execute(MERGE_FROM_LAKE)
+            self._replace_runs(stored_runs, counted, runs)
+        if commits:
+            cursor.execute(ASSOCIATE)
+        if loose:
+            for name in LOOSE:
+                cursor.execute(SQL[name].format(rows=SQL["new_loose_events"]))
+        if events:
+            self._execute("insert_recent_events")
+        return changes, events, runs
+
+    def _apply_large(self, cursor: duckdb.DuckDBPyConnection, rows: SpanRows) -> tuple[int, int, int]:
+        """The same for the rows of a large span, from where they are."""
+        found = apply_rows(cursor, rows)
+        self._replace_runs(found.stored, found.counted, found.stored)
+        return found.changes, found.events, found.stored + found.new
 
     def apply_feed(self, worker: UUID, segment: int, upto: int, lines: bytes) -> int:
         """Bring the read model up to `upto` from the journal's own lines; returns how many messages that added.
@@ -229,8 +255,8 @@ class Applier:
             runs = len(places) - counted
             if runs:
                 self._filled |= {"merged"}
-                merge = "merge_stored" if stored_runs else "merge_new"
-                self._execute(f"{merge}_{number}", rows.changes or "[]")
+                merge = self._merges.name(worker, fields_of(rows.fields), stored=bool(stored_runs))
+                self._execute(merge, rows.changes or "[]")
             self._replace_runs(stored_runs, counted, runs)
         if rows.commits:
             self._execute(f"associate_{number}", rows.commits)

@@ -10,14 +10,18 @@ from uuid import UUID
 from runlake.fields import CHANGE_FIELDS
 from runlake.lake.duck import quote
 from runlake.lake.lines import LINE_COLUMNS
-from runlake.lake.schema import changes_query, fold_query, shown_expressions
+from runlake.lake.schema import COMMIT_FIELDS, changes_query, fold_query, shown_expressions
 from runlake.sqlfile import load_queries
 from runlake_query.pricing import PRICE_MERGED, UNPRICED
 
 SQL = load_queries("runlake_query", "apply.sql")
 
 _CHANGE_FIELDS = tuple(field.name for field in CHANGE_FIELDS)
-_CHANGE_COLUMNS = ("kind", "seq", "received_at", "producer", "event_id", "run_event_id", "ts", *_CHANGE_FIELDS)
+_OTHER_COLUMNS = ("kind", "seq", "received_at", "producer", "event_id", "run_event_id", "ts")
+_NEEDED_FIELDS = frozenset(("start_time", "end_time", "duration_ms", "cost_usd"))
+"""What is shown of a run is computed from them."""
+ALL_FIELDS = frozenset(_CHANGE_FIELDS)
+"""The run fields that a change can set."""
 _EVENT_COLUMNS = (
     *("kind", "seq", "received_at", "producer", "event_id", "run_id", "run_event_id", "ts", "type", "payload"),
     *("trace_id", "span_id", "parent_span_id", "prev_hash", "event_hash"),
@@ -56,15 +60,31 @@ def _text(number: int) -> str:
     return f"${number}::VARCHAR"
 
 
-def _merge(changes: str, *, stored: bool) -> str:
+def fields_of(keys: frozenset[str]) -> frozenset[str]:
+    """The run fields to fold when changes have these keys: those that they set, and those that go with them."""
+    fields = (keys & ALL_FIELDS) | _NEEDED_FIELDS
+    return fields if fields.isdisjoint(COMMIT_FIELDS) else fields.union(COMMIT_FIELDS)
+
+
+def merge(worker: UUID, fields: frozenset[str], *, stored: bool) -> str:
+    """Folds the feed's changes, which set no other `fields` than these (as `fields_of` gives them)."""
+    wanted = tuple(name for name in _CHANGE_FIELDS if name in fields)
+    fed = SQL["lines_as_changes"].format(worker=quote(str(worker)), rows=_lines(*_OTHER_COLUMNS, *wanted))
+    return _merge(f"({fed})", fields, stored=stored)
+
+
+def _merge(changes: str, fields: frozenset[str], *, stored: bool) -> str:
     ranked = [changes_query(changes), *([SQL["stored_runs"]] if stored else []), SQL["counts"]]
-    fold = fold_query(" UNION ALL BY NAME ".join(ranked), SQL["more_folded"])
+    fold = fold_query(" UNION ALL BY NAME ".join(ranked), SQL["more_folded"], fields)
+    others = ", ".join(f"stored.{name}" for name in _CHANGE_FIELDS if name not in fields)
+    if stored and others:
+        fold = SQL["keep_others"].format(fold=fold, stored=SQL["stored_runs"], others=others)
     return SQL["merge_runs"].format(fold=fold, **shown_expressions())
 
 
 BENCH = SQL["bench"].format(run_columns=", ".join(f"{field.name} {field.sql_type}" for field in CHANGE_FIELDS))
 """Makes the temporary tables, which the others need."""
-MERGE_FROM_LAKE = _merge("new_changes", stored=True)
+MERGE_FROM_LAKE = _merge("new_changes", ALL_FIELDS, stored=True)
 ASSOCIATE = SQL["associate"].format(rows="new_changes")
 
 _PRODUCERS = tuple(SQL["replace_producers"].split(";\n"))
@@ -105,11 +125,8 @@ def of_worker(worker: UUID) -> dict[str, str]:
     """Those that write which worker it was, by name. Its id is a literal in them: as a parameter it has the wide ones
     planned again each time (measured: 19 ms for 8)."""
     literal = quote(str(worker))
-    fed = f"({SQL['lines_as_changes'].format(worker=literal, rows=_lines(*_CHANGE_COLUMNS))})"
     commits = SQL["lines_as_changes"].format(worker=literal, rows=_lines(*_COMMIT_COLUMNS))
     return {
-        "merge_new": _merge(fed, stored=False),
-        "merge_stored": _merge(fed, stored=True),
         "associate": SQL["associate"].format(rows=f"({commits})"),
         "feed_events": SQL["feed_events"].format(worker=literal, rows=_lines(*_EVENT_COLUMNS)),
         "feed_deliveries": SQL["feed_deliveries"].format(

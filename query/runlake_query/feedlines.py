@@ -59,11 +59,14 @@ class FeedRows(Struct, frozen=True, kw_only=True):
     """The changes that say a commit of their run."""
     loose: str
     """Counts of the events that name a `run_id` and no run."""
+    fields: frozenset[str]
+    """The keys that any of the changes has."""
     changes_count: int
     events_count: int
 
 
 _decoder = msgspec.json.Decoder(_Head)
+_keys = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encoder = msgspec.json.Encoder()
 
 
@@ -78,6 +81,7 @@ def sort_lines(lines: bytes, after: int, upto: int) -> FeedRows:
     deliveries: list[bytes] = []
     touched: dict[UUID, _Count] = {}
     loose: dict[str, _Count] = {}
+    fields: set[str] = set()
     seen: set[int] = set()
     for line in lines.splitlines():
         try:
@@ -95,6 +99,7 @@ def sort_lines(lines: bytes, after: int, upto: int) -> FeedRows:
             if run is None:
                 raise UnreadableLines("A change names no run.")
             changes.append(line)
+            fields.update(_keys.decode(line))
             if head.commit_hash is not None:
                 commits.append(line)
             _count(touched, run).changed = True
@@ -122,6 +127,7 @@ def sort_lines(lines: bytes, after: int, upto: int) -> FeedRows:
         deliveries=_array(deliveries),
         touched=_encoder.encode(list(touched.values())).decode() if touched else "",
         loose=_encoder.encode(list(loose.values())).decode() if loose else "",
+        fields=frozenset(fields),
         changes_count=len(changes),
         events_count=len(events),
     )

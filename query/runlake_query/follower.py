@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -53,6 +52,7 @@ from runlake_query.model import ReadModel, read_lake_positions, read_positions
 from runlake_query.positions import Positions
 from runlake_query.pricing import STEP_RUNS, Pricing, list_in_lake
 from runlake_query.progress import Progress
+from runlake_query.removals import Extent, Removals, removals_in_lake
 
 _MAX_BACKOFF_S = 5.0
 """The longest pause after an error."""
@@ -60,8 +60,6 @@ _MAX_PATIENCE_S = 0.25
 """The longest pause while there is no lake yet, or it is away."""
 _FETCH_TICK_S = 0.005
 """How often to see whether the copy of the catalog is there."""
-_MANY_MESSAGES = 10_000
-"""What takes DuckDB's background threads to apply."""
 _MAX_WORKERS = 256
 """Of how many workers (of any lake) the feed is held at a time."""
 
@@ -74,6 +72,7 @@ class _Fetched(NamedTuple):
     flushed: dict[UUID, tuple[int, int]]
     prices: str | None
     books: dict[UUID, LakeBooks]
+    removals: Extent
 
 
 class _Fetching(NamedTuple):
@@ -111,6 +110,7 @@ class Follower:
         self._changes = changes or Nobody()
         self._applier = Applier(self._cursor, self._changes)
         self._pricing = Pricing(self._cursor, log, reprice_runs)
+        self._removals = Removals(self._cursor)
         self._feed_log = FeedLog(folder.path / "feed.log")
         self._checkpoints = Checkpoints(self._cursor, self._feed_log.clear)
         self._copies = copies
@@ -380,7 +380,8 @@ class Follower:
             lake = self._identify(copy)
             flushed = lake_positions(self._looking, copy.name)
             prices = list_in_lake(self._looking, copy.name)
-            return _Fetched(copy, lake, flushed, prices, self._books(copy, flushed, confirmed))
+            books, removals = self._books(copy, flushed, confirmed), removals_in_lake(self._looking, copy.name)
+            return _Fetched(copy, lake, flushed, prices, books, removals)
         except BaseException:
             self._copies.discard(copy)
             raise
@@ -400,7 +401,7 @@ class Follower:
                 self._copies.discard(fetching.future.result().copy)
 
     def _catch_up(self, fetched: _Fetched) -> None:
-        copy, lake, flushed, prices, books = fetched
+        copy, lake, flushed, prices, books, removals = fetched
         try:
             self._adopt(lake, {worker: seq for worker, (seq, _) in flushed.items()})
         except BaseException:
@@ -410,12 +411,20 @@ class Follower:
         self._pricing.take(prices, copy.name)
         move_window(self._cursor, self._utcnow() - self._window, copy.name)
         self._progress.applied(read_positions(self._cursor))
+        self._model.fit_threads(
+            self._cursor, sum(seq - self._applier.stored(key).seq for key, (seq, _) in flushed.items())
+        )
         for worker in sorted(flushed):
             try:
                 self._apply(LakeSource(copy.name, books.get(worker)), worker, *flushed[worker])
             except LogMismatch:
                 self._empty(lake, "The read model was fed what the lake does not have.")
                 raise LakeUnavailable("The read model is being built anew.") from None
+        removed = self._removals.apply(removals, copy.name)
+        if removed:
+            self._log.info("runs_removed", runs=removed)
+            self._checkpoints.applied(removed)
+            self._changes.restarted(self._cursor, self._progress.positions)
 
     def _identify(self, copy: Copy) -> UUID:
         try:
@@ -441,6 +450,7 @@ class Follower:
         self._log.warning("read_model_emptied", reason=reason, lake=str(lake), was=str(self._model.lake))
         self._model.empty(self._cursor, lake, self._utcnow() - self._window)
         self._applier.forget()
+        self._removals.forget()
         self._feed_log.clear()
         self._buffers.clear()
         self._changes.restarted(self._cursor, {})
@@ -454,8 +464,7 @@ class Follower:
             upto = min(last_seq, at + self._span_messages)
             whole = upto == last_seq
             segment = last_segment if whole else stored.segment
-            with self._model.helpers.at_work() if upto > stored.seq + _MANY_MESSAGES else nullcontext():
-                added = self._applier.apply_lake(source, worker, upto, segment, whole=whole)
+            added = self._applier.apply_lake(source, worker, upto, segment, whole=whole)
             if added:
                 self._progress.count(from_lake=added, catch_ups=1)
             self._applied(read_positions(self._cursor), added)

@@ -55,7 +55,7 @@ class Live:
         """Read what the commit will make visible."""
         if runs + events > _MAX_ITEMS:
             if self._known is not None:
-                self._known.add_table(cursor, "merged")
+                self._known.add_table(cursor, "touched")
             self._pending = _Pending([], None, too_many=True, promises=[], spoken=[])
             return
         plans = self._plans_of(cursor)

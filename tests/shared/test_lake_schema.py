@@ -22,6 +22,7 @@ LAKE = UUID("018d4f00-0000-7000-8000-0000000000bb")
 WORKER = UUID(int=99)
 RUN = UUID(int=1)
 TABLES = {"identity", "schema_migrations", "run_changes", "events", "deliveries", "quarantine", "flushes", "prices"}
+TABLES |= {"horizons", "forgets", "removals"}
 
 
 class Files:
@@ -65,7 +66,7 @@ def start_a_run(connection: duckdb.DuckDBPyConnection, seq: int = 1, run: UUID =
 
 
 def test_a_new_lake_has_every_table_empty_and_the_view(lake: duckdb.DuckDBPyConnection) -> None:
-    assert schema.stored_version(lake, CATALOG) == schema.latest_version() == 2
+    assert schema.stored_version(lake, CATALOG) == schema.latest_version() == 3
     assert schema.lake_id(lake, CATALOG) == LAKE
     found = lake.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = ?", [CATALOG]).fetchall()
     assert {name for (name,) in found} == TABLES
@@ -86,7 +87,7 @@ def test_migrating_again_changes_nothing_and_keeps_the_identity(place: Files) ->
     for _ in range(2):
         with place.make(uuid4()) as again:
             assert schema.lake_id(again, CATALOG) == LAKE
-            assert again.execute(f"SELECT version FROM {CATALOG}.schema_migrations").fetchall() == [(1,), (2,)]
+            assert again.execute(f"SELECT version FROM {CATALOG}.schema_migrations").fetchall() == [(1,), (2,), (3,)]
             assert again.execute(f"SELECT count(*) FROM {CATALOG}.runs").fetchall() == [(1,)]
 
 
@@ -120,7 +121,7 @@ def test_a_lake_that_is_newer_is_refused_with_both_versions_named(place: Files) 
             lambda: schema.check_version(connection, CATALOG),
             lambda: schema.migrate(connection, CATALOG, LAKE, lambda: None),
         ):
-            with pytest.raises(LakeError, match=r"version 99, and this RunLake knows versions up to 2"):
+            with pytest.raises(LakeError, match=r"version 99, and this RunLake knows versions up to 3"):
                 refuse()
 
 
@@ -199,7 +200,7 @@ def test_a_copy_of_the_catalog_is_read_while_the_worker_writes(place: Files, tmp
             watch.copy_to(copy)
         with duck.connect() as reader:
             attach_copy(reader, copy)
-            assert schema.check_version(reader, CATALOG) == 2
+            assert schema.check_version(reader, CATALOG) == 3
             assert schema.lake_id(reader, CATALOG) == LAKE
             assert reader.execute(f"SELECT run_id FROM {CATALOG}.runs").fetchall() == [("r",)]
             with pytest.raises(duckdb.Error):
@@ -281,7 +282,7 @@ def test_an_extension_for_another_duckdb_is_named_with_the_version_to_install(
 def test_the_queries_of_the_fold_hold_no_text_that_formatting_would_touch() -> None:
     for name, query in load_queries("runlake.lake", "fold.sql").items():
         computed = {"duration_ms": "x", "cost_usd": "x", "cost_source": "x", "cost_table_version": "x"}
-        filled = query.format(changes="x", ranked="x", folded="x", more="x", **computed)
+        filled = query.format(changes="x", ranked="x", folded="x", more="x", fields="x", name="x", **computed)
         assert filled.count("{") == filled.count("}") == 0, name
 
 

@@ -22,69 +22,11 @@ FROM {changes}
 
 -- name: fold
 -- One row per run: its fields as last set. `{ranked}` is the query `changes`, or anything with its columns.
--- A row without `created_at` is of a run whose start has not come. `{more}` is what else is folded.
+-- A row without `created_at` is of a run whose start has not come. `{fields}` are the run fields, each by one of the two
+-- rules below; `{more}` is what else is folded.
 SELECT
     run_event_id AS event_id,
-    arg_max(run_id, rank) AS run_id,
-    arg_max(parent_run_id, rank) AS parent_run_id,
-    arg_max(agent_name, rank) AS agent_name,
-    arg_max(job_type, rank) AS job_type,
-    arg_max(trigger_type, rank) AS trigger_type,
-    arg_max(environment, rank) AS environment,
-    arg_max(host, rank) AS host,
-    arg_max(product, rank) AS product,
-    arg_max(product_family, rank) AS product_family,
-    arg_max(platform, rank) AS platform,
-    arg_max(website, rank) AS website,
-    arg_max(subdomain, rank) AS subdomain,
-    arg_max(website_section, rank) AS website_section,
-    arg_max(item_name, rank) AS item_name,
-    arg_max(insight_id, rank) AS insight_id,
-    arg_max(status, rank) AS status,
-    arg_max(start_time, rank) AS start_time,
-    arg_max(end_time, rank) AS end_time,
-    arg_max(duration_ms, rank) AS duration_ms,
-    arg_max(heartbeat_until, rank) AS heartbeat_until,
-    arg_max(items_discovered, rank) AS items_discovered,
-    arg_max(items_succeeded, rank) AS items_succeeded,
-    arg_max(items_failed, rank) AS items_failed,
-    arg_max(items_skipped, rank) AS items_skipped,
-    arg_max(input_summary, rank) AS input_summary,
-    arg_max(output_summary, rank) AS output_summary,
-    arg_max(error_summary, rank) AS error_summary,
-    arg_max(error_details, rank) AS error_details,
-    arg_max(source_ref, rank) AS source_ref,
-    arg_max(target_ref, rank) AS target_ref,
-    arg_max(git_repo, rank) AS git_repo,
-    arg_max(git_branch, rank) AS git_branch,
-    arg_max(git_run_tag, rank) AS git_run_tag,
-    arg_max(commit_hash, rank) AS commit_hash,
-    CASE
-        WHEN max(rank) FILTER (commit_source IS NOT NULL) >= max(rank) FILTER (commit_hash IS NOT NULL)
-            OR max(rank) FILTER (commit_hash IS NOT NULL) IS NULL
-        THEN arg_max(commit_source, rank)
-    END AS commit_source,
-    CASE
-        WHEN max(rank) FILTER (commit_author IS NOT NULL) >= max(rank) FILTER (commit_hash IS NOT NULL)
-            OR max(rank) FILTER (commit_hash IS NOT NULL) IS NULL
-        THEN arg_max(commit_author, rank)
-    END AS commit_author,
-    CASE
-        WHEN max(rank) FILTER (commit_timestamp IS NOT NULL) >= max(rank) FILTER (commit_hash IS NOT NULL)
-            OR max(rank) FILTER (commit_hash IS NOT NULL) IS NULL
-        THEN arg_max(commit_timestamp, rank)
-    END AS commit_timestamp,
-    arg_max(model, rank) AS model,
-    arg_max(provider, rank) AS provider,
-    arg_max(input_tokens, rank) AS input_tokens,
-    arg_max(output_tokens, rank) AS output_tokens,
-    arg_max(cache_read_tokens, rank) AS cache_read_tokens,
-    arg_max(cache_write_tokens, rank) AS cache_write_tokens,
-    arg_max(cost_usd, rank) AS cost_usd,
-    arg_max(trace_id, rank) AS trace_id,
-    arg_max(span_id, rank) AS span_id,
-    arg_max(metrics_json, rank) AS metrics_json,
-    arg_max(context_json, rank) AS context_json,
+    {fields},
     arg_max(created_at, rank) AS created_at,
     max(updated_at) AS updated_at,
     arg_max(created_seq, rank) AS created_seq,
@@ -92,6 +34,17 @@ SELECT
     any_value(worker) AS worker{more}
 FROM ({ranked})
 GROUP BY run_event_id
+
+-- name: fold_field
+arg_max({name}, rank) AS {name}
+
+-- name: fold_of_commit
+-- What is said of a commit, beside its hash.
+CASE
+        WHEN max(rank) FILTER ({name} IS NOT NULL) >= max(rank) FILTER (commit_hash IS NOT NULL)
+            OR max(rank) FILTER (commit_hash IS NOT NULL) IS NULL
+        THEN arg_max({name}, rank)
+    END AS {name}
 
 -- name: present
 -- Runs as they are shown: those whose start came, with what is computed after the fold. `{folded}` is the query `fold`,

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from importlib.resources import files
 from uuid import UUID
@@ -14,19 +14,31 @@ from uuid import UUID
 import duckdb
 
 from runlake.errors import LakeError
+from runlake.fields import CHANGE_FIELDS
 from runlake.ids import Uuid7Source
 from runlake.lake.prices import in_force_query, priced_query, write_list
 from runlake.prices import built_in_prices
 from runlake.sqlfile import load_queries
 
 _FOLD = load_queries("runlake.lake", "fold.sql")
+FOLDED_FIELDS = tuple(field.name for field in CHANGE_FIELDS)
+COMMIT_FIELDS = ("commit_hash", "commit_source", "commit_author", "commit_timestamp")
+"""They are folded as one thing."""
 _PRICES = 2
 """The migration that makes the table of prices, to which the list that comes with RunLake is added."""
 
 
-def fold_query(ranked: str, more: str = "") -> str:
-    """SQL that folds the rows of the query `ranked` into one row per run (`fold.sql`). `more`: further aggregates."""
-    return _FOLD["fold"].format(ranked=ranked, more=more)
+def fold_query(ranked: str, more: str = "", fields: Collection[str] = FOLDED_FIELDS) -> str:
+    """SQL that folds the rows of the query `ranked` into one row per run (`fold.sql`). `more`: further aggregates.
+
+    `fields`: the run fields to fold, of those that a change can set; `COMMIT_FIELDS` all or none of them.
+    """
+    rules = [
+        _FOLD["fold_of_commit" if name in COMMIT_FIELDS[1:] else "fold_field"].format(name=name)
+        for name in FOLDED_FIELDS
+        if name in fields
+    ]
+    return _FOLD["fold"].format(ranked=ranked, more=more, fields=",\n    ".join(rules))
 
 
 def changes_query(changes: str) -> str:
