@@ -20,6 +20,7 @@ from runlake.errors import InvalidMessage
 from runlake.messages import Message, RunStarted
 from runlake.validation import validate
 from runlake_ingest.dedupe import Verdict, Window
+from runlake_ingest.expiry import Expiry
 from runlake_ingest.lines import Delivery, Rejected, line_head, message_line, raw_text, record_line
 
 PUSH_PRODUCER = "(push)"
@@ -163,12 +164,17 @@ class Accepted(NamedTuple):
 class Acceptance:
     """Numbers what is new. Not thread-safe: the receiver's alone."""
 
-    def __init__(self, worker: UUID, window: Window, last_seq: int, credit: int) -> None:
+    def __init__(self, worker: UUID, window: Window, last_seq: int, credit: int, expiry: Expiry | None = None) -> None:
         self._worker = worker
+        self._expiry = expiry or Expiry()
         self._window = window
         self._credit = credit
         self.last_seq = last_seq
         """The position of the last accepted message."""
+
+    def follow_rules(self) -> None:
+        """Take note of what is refused from now on. To be called often: what was accepted before waits for it."""
+        self._expiry.follow(self.last_seq)
 
     def accept(self, batch: BatchIn, looked_up: Mapping[LateId, bool], segment: int, now: datetime) -> Accepted:
         """Judge and number a batch whose lines go into `segment`.
@@ -177,6 +183,9 @@ class Acceptance:
         """
         window = self._window
         admit, horizon = window.admit, window.horizon
+        rules = self._expiry.follow(self.last_seq)
+        expires, forgotten = rules.horizon, rules.forgotten
+        refused = 0
         after = batch.searched if is_unsearched(batch, window) else None
         head = line_head(batch.received_at or now, batch.producer)
         first_seq = self.last_seq + 1
@@ -186,10 +195,19 @@ class Acceptance:
         rejected: list[wire.Rejection] = []
         for index, item in enumerate(batch.items):
             if isinstance(item, Bad):
+                refused += item.messages
                 rejected.append(wire.Rejection(index=index, reason=item.reason, field=item.field))
                 lines.append(record_line(self._quarantined(batch, index, item, now)))
                 continue
             message, event_id, time = item
+            if time < expires or forgotten:
+                refusal = rules.refusal(message, time)
+                if refusal is not None and window.judge(event_id, time) is not Verdict.DUPLICATE:
+                    refused += 1
+                    bad = Bad(*refusal, wire.encode_message(message))
+                    rejected.append(wire.Rejection(index=index, reason=bad.reason, field=bad.field))
+                    lines.append(record_line(self._quarantined(batch, index, bad, now)))
+                    continue
             if time >= horizon and after is None:
                 new = admit(event_id, time, segment)
             else:
@@ -202,7 +220,6 @@ class Acceptance:
             lines.append(message_line(seq, head, message))
         self.last_seq = seq
         accepted = seq - first_seq + 1
-        refused = sum(item.messages for item in batch.items if type(item) is Bad) if rejected else 0
         lines.append(
             record_line(
                 Delivery(

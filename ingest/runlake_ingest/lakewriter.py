@@ -22,6 +22,7 @@ from runlake.ids import Uuid7Source
 from runlake.lake import attach, duck, maintenance, schema
 from runlake.lake.durability import ParquetSync, sync_folder
 from runlake.lake.lines import LINE_COLUMNS, columns_literal
+from runlake.lake.retention import forgotten_runs, horizon_of
 from runlake.logs import Log
 from runlake.sqlfile import load_queries
 from runlake.wire import MAX_FRAME_BYTES
@@ -128,6 +129,13 @@ class LakeWriter:
             if self.flushed(segment.worker)[0] >= segment.number:  # the COMMIT had an unknown outcome
                 return
             raise LakeUnavailable(f"The segment {segment.path.name} cannot be stored: {error}") from error
+
+    def refused_rules(self) -> tuple[int, frozenset[int]]:
+        """Before when messages are expired, Unix seconds, and which runs are to be forgotten."""
+        try:
+            return horizon_of(self._open, attach.CATALOG), forgotten_runs(self._open, attach.CATALOG)
+        except duckdb.Error as error:
+            raise LakeUnavailable(f"What is to be removed cannot be read: {error}") from error
 
     def due(self) -> tuple[maintenance.Survey, list[maintenance.Step]]:
         """How the lake stands, and what maintenance has to do."""

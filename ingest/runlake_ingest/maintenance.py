@@ -22,6 +22,7 @@ from runlake.errors import LakeUnavailable
 from runlake.lake.maintenance import Done, Step, Survey
 from runlake.logs import Log
 from runlake_ingest.lakewriter import LakeWriter
+from runlake_ingest.retention import Retention
 
 _CYCLE_S = 2.0
 _STEP_S = 10.0
@@ -33,6 +34,9 @@ class Upkeep(Struct, frozen=True):
 
     cycles: int = 0
     failures: int = 0
+    removed_runs: int = 0
+    removed_refused: int = 0
+    rewritten_files: int = 0
     flushes_moved: int = 0
     merged_files: int = 0
     expired_snapshots: int = 0
@@ -49,8 +53,12 @@ class Upkeep(Struct, frozen=True):
 
 _COUNTED = {
     "inline": "flushes_moved", "merge": "merged_files", "expire": "expired_snapshots", "remove": "removed_files",
-    "orphans": "removed_orphans",
+    "orphans": "removed_orphans", "retain": "removed_runs", "forget": "removed_runs", "refused": "removed_refused",
+    "rewrite": "rewritten_files",
 }  # fmt: skip
+
+
+_ONCE = frozenset(("orphans", "forget", "refused"))
 
 
 class Maintenance:
@@ -66,12 +74,14 @@ class Maintenance:
         interval_s: float,
         log: Log,
         clock: Callable[[], float] = time.monotonic,
+        retention: Retention | None = None,
     ) -> None:
         self._lake = lake
         self._catalog = catalog
         self._interval_s = interval_s
         self._log = log
         self._clock = clock
+        self._retention = retention or Retention()
         self.upkeep = Upkeep()
         self._next = clock() + interval_s
         self._orphans_at = self._next
@@ -114,6 +124,10 @@ class Maintenance:
         if self._clock() >= self._orphans_at:
             self._orphans_at = self._clock() + _ORPHANS_EVERY_S
             self._steps.append(Step("orphans", 0))
+        try:
+            self._steps += self._retention.steps(self._lake, self._clock())
+        except LakeUnavailable as error:
+            self._failure(str(error))
 
     def _next_step(self) -> Step | None:
         """The next step of this cycle; None when nothing is left to do."""
@@ -154,8 +168,11 @@ class Maintenance:
 
     def _count(self, done: Done) -> None:
         name = _COUNTED[done.step.name]
-        if not done.count or done.step.name == "orphans":
+        self._retention.did(done)
+        if not done.count or done.step.name in _ONCE:
             self._tried.add(_key(done.step))
+        elif done.step.name == "retain":  # there may be more
+            self._steps.append(done.step)
         if done.count:
             self._did[name] = self._did.get(name, 0) + done.count
             self.upkeep = replace(self.upkeep, **{name: getattr(self.upkeep, name) + done.count})

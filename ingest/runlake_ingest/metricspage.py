@@ -49,6 +49,9 @@ _GAUGES = {
 _UPKEEP_COUNTERS = {
     "cycles": "Cycles of maintenance that have ended",
     "failures": "Steps of maintenance that failed, and left the lake as it was",
+    "removed_runs": "Runs removed, since they were old or to be forgotten",
+    "removed_refused": "Refused messages removed, since they were old",
+    "rewritten_files": "Files written anew, without the rows that were removed",
     "flushes_moved": "Rows of `flushes` that went from the catalog to a file",
     "merged_files": "Files that became part of a larger one",
     "expired_snapshots": "Snapshots forgotten",

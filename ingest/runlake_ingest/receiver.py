@@ -25,6 +25,7 @@ from runlake.logs import Log
 from runlake_ingest.counters import Counters, Gauges
 from runlake_ingest.crashpoints import CrashPoints
 from runlake_ingest.dedupe import Window
+from runlake_ingest.expiry import Expiry
 from runlake_ingest.flusher import FlusherThread
 from runlake_ingest.intake import PUSH_PRODUCER, Acceptance, Bad, BatchIn, LateId, read_batch
 from runlake_ingest.journal import Segment
@@ -95,6 +96,7 @@ class Receiver:
         lookup: LookupThread,
         crash: CrashPoints,
         log: Log,
+        expiry: Expiry | None = None,
     ) -> None:
         self._lake, self._worker, self._name = lake, worker, str(worker)
         self._window = window
@@ -106,7 +108,7 @@ class Receiver:
         self._log = log
         self.counters = Counters()
 
-        self._acceptance = Acceptance(worker, window, start.seq, limits.credit)
+        self._acceptance = Acceptance(worker, window, start.seq, limits.credit, expiry)
         self._waiting = Waiting(window)
         self._looking_up = False
         self._making = _Making()
@@ -138,6 +140,7 @@ class Receiver:
 
     def step(self, taking: bool = True) -> None:
         """One turn: wait for something, take it in, hand on. With `taking` false, the sockets are left alone."""
+        self._acceptance.follow_rules()
         reading = taking and self._may_read()
         if taking:
             self._say_paused(not reading)

@@ -99,6 +99,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     """How long what was replaced stays readable, seconds: the longest that a read of the lake may take."""
     maintenance_merge_mb: Annotated[int, Meta(ge=1, le=1_024)] = 32
     """How large merged files become, MiB; a merge takes about ten times as much memory."""
+    retention_days: Annotated[int, Meta(ge=0, le=36_500)] = 0
+    """After how many days without a change or an event a run is removed from the lake; 0: never."""
+    quarantine_days: Annotated[int, Meta(ge=0, le=36_500)] = 0
+    """After how many days refused messages are removed; 0: never."""
     credit: Annotated[int, Meta(ge=1, le=1_000)] = 16
     """How many batches one producer may have in flight."""
     refresh_ms: Annotated[int, Meta(ge=10, le=60_000)] = 50

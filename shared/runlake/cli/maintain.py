@@ -21,9 +21,17 @@ from runlake.errors import LakeError
 from runlake.settings import Settings
 
 if TYPE_CHECKING:
-    from runlake.lake.maintenance import Done, Limits, Step, Survey
+    import duckdb
+
+    from runlake.lake.maintenance import Done, Limits, Step, StepName, Survey
+
+_DAY_S = 86_400
 
 _SAID = {
+    "retain": "runs removed that were older than the retention",
+    "forget": "runs removed that were to be forgotten",
+    "refused": "refused messages removed that were too old",
+    "rewrite": "files of {table} written anew without what was removed",
     "inline": "rows of flushes moved from the catalog to a file",
     "merge": "small files of {table} merged",
     "expire": "old snapshots forgotten",
@@ -31,7 +39,8 @@ _SAID = {
     "orphans": "files that were never committed deleted",
 }
 _DUE = {name: text.replace(" moved", " to move").replace(" merged", " to merge").replace(" forgotten", " to forget")
-        .replace(" deleted", " to delete") for name, text in _SAID.items()}  # fmt: skip
+        .replace(" deleted", " to delete").replace(" removed that", " to remove that")
+        .replace(" written", " to write") for name, text in _SAID.items()}  # fmt: skip
 
 
 def add_to(commands: Subcommands) -> None:
@@ -44,8 +53,9 @@ def add_to(commands: Subcommands) -> None:
     parser.add_argument("--dry-run", action="store_true", help="only say what is due; works while the worker runs")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     settings_module.add_flags(
-        parser, "data", "catalog", "storage", "maintenance_keep_s", "maintenance_merge_mb", "metrics"
-    )
+        parser, "data", "catalog", "storage", "maintenance_keep_s", "maintenance_merge_mb", "metrics",
+        "retention_days", "quarantine_days",
+    )  # fmt: skip
     parser.set_defaults(run=maintain)
 
 
@@ -57,9 +67,13 @@ def maintain(arguments: argparse.Namespace) -> int:
 
     limits = Limits(settings.maintenance_keep_s, settings.maintenance_merge_mb * 1024 * 1024)
     if arguments.dry_run:
-        found, due, orphans = _due(settings, limits)
+        found, due, orphans, removals = _due(settings, limits)
         lines = [_DUE[step.name].format(table=step.table) for step in due]
         counts = [step.count for step in due]
+        for name, count in removals.items():
+            if count:
+                lines.append(_DUE[name])
+                counts.append(count)
         if orphans:
             lines.append(_DUE["orphans"])
             counts.append(orphans)
@@ -81,14 +95,14 @@ def maintain(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _due(settings: Settings, limits: Limits) -> tuple[Survey, list[Step], int]:
+def _due(settings: Settings, limits: Limits) -> tuple[Survey, list[Step], int, dict[str, int]]:
     """What is due, from a copy of the catalog, which a running worker does not notice."""
     import duckdb  # noqa: PLC0415
 
     from runlake.lake.attach import CATALOG, CatalogWatch, attach_copy  # noqa: PLC0415
     from runlake.lake.duck import connect  # noqa: PLC0415
     from runlake.lake.maintenance import old_orphans, plan, survey  # noqa: PLC0415
-    from runlake.lake.schema import check_version  # noqa: PLC0415
+    from runlake.lake.schema import check_version, latest_version  # noqa: PLC0415
 
     watch = CatalogWatch(settings.catalog_path)
     try:
@@ -96,10 +110,11 @@ def _due(settings: Settings, limits: Limits) -> tuple[Survey, list[Step], int]:
             copy = Path(folder) / "catalog.sqlite"
             watch.copy_to(copy)
             attach_copy(connection, copy)
-            check_version(connection, CATALOG)
+            version = check_version(connection, CATALOG)
             found = survey(connection, limits, datetime.now(UTC))
             orphans = old_orphans(connection, Path(settings.storage), limits, datetime.now(UTC))
-            return found, plan(found, limits), len(orphans)
+            removals = _removable(settings, connection) if version == latest_version() else {}
+            return found, plan(found, limits), len(orphans), removals
     except duckdb.Error as error:
         raise CommandFailed(f"the lake at {settings.catalog_path} cannot be read: {error}") from None
     finally:
@@ -128,7 +143,11 @@ def _do(settings: Settings, limits: Limits) -> tuple[Survey, list[Done]]:
                 )
             sort_by_time(connection)
             maintainer = Maintainer(connection, storage, limits, sync)
-            done = [maintainer.run(Step("orphans", 0))]
+            done = [maintainer.run(Step("orphans", 0)), maintainer.run(Step("forget", 0))]
+            for name, least in _horizons(settings).items():
+                step = Step(name, 0, least=least)
+                while (removed := maintainer.run(step)).count:
+                    done.append(removed)
             progress = True
             while progress:
                 some = [maintainer.run(step) for step in maintainer.plan()[1]]
@@ -137,6 +156,28 @@ def _do(settings: Settings, limits: Limits) -> tuple[Survey, list[Done]]:
             return maintainer.survey(), _summed(done)
     except duckdb.Error as error:
         raise CommandFailed(f"the lake at {settings.catalog_path} cannot be maintained: {error}") from None
+
+
+def _horizons(settings: Settings) -> dict[StepName, int]:
+    """Before when what goes, in Unix seconds: by the steps of those settings that keep less than everything."""
+    now = int(datetime.now(UTC).timestamp())
+    days: dict[StepName, int] = {"retain": settings.retention_days, "refused": settings.quarantine_days}
+    return {name: now - count * _DAY_S for name, count in days.items() if count}
+
+
+def _removable(settings: Settings, connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    """How many runs and refused messages would be removed."""
+    from runlake.lake.attach import CATALOG  # noqa: PLC0415
+    from runlake.lake.quarantine import old_rows  # noqa: PLC0415
+    from runlake.lake.retention import count_forgotten, count_old  # noqa: PLC0415
+
+    horizons = _horizons(settings)
+    found = {"forget": count_forgotten(connection, CATALOG)}
+    if "retain" in horizons:
+        found["retain"] = count_old(connection, CATALOG, horizons["retain"])
+    if "refused" in horizons:
+        found["refused"] = old_rows(connection, CATALOG, datetime.fromtimestamp(horizons["refused"], UTC))
+    return found
 
 
 def _summed(done: list[Done]) -> list[Done]:

@@ -3,6 +3,10 @@
 Every flush leaves a few small Parquet files, a snapshot, and a row of `flushes` in the catalog itself. The steps, in
 their order:
 
+    retain    runs whose last change is older than a horizon are removed (`retention.py`)
+    forget    runs that somebody asked to forget are removed
+    refused   rows of the quarantine that are too old are removed
+    rewrite   files of which rows were removed are written anew, without them
     inline    the rows of `flushes` go from the catalog to a Parquet file
     merge     small files that follow each other become one, sorted by time
     expire    snapshots that are older than `keep_s` are forgotten
@@ -12,7 +16,7 @@ their order:
 Constraints. Who reads an older snapshot, or a copy of the catalog, still needs the files that a merge replaced: so
 nothing goes before `keep_s`, the longest that a read may take. A merged file and its folder are on disk before the
 COMMIT that lets go of its sources. Each step is a transaction of its own, is bounded in what it takes on, and may be
-killed anywhere. The rows never change: a merge moves them.
+killed anywhere. The rows never change: a merge moves them. A rewrite takes on the files with the most removed rows.
 
 Sizes. Files of one class (up to a 32nd, up to a quarter, up to the whole of `merge_bytes`) are merged when there are
 `_MERGE_AT` of them, into one that belongs to the next class or is of the same with room for more: so a row is rewritten
@@ -34,6 +38,8 @@ from msgspec import Struct
 from runlake.lake.attach import CATALOG
 from runlake.lake.duck import quote
 from runlake.lake.filehold import may_delete
+from runlake.lake.quarantine import expire_rows
+from runlake.lake.retention import remove_forgotten, remove_old
 from runlake.sqlfile import load_queries
 
 _SQL = load_queries("runlake.lake", "maintenance.sql")
@@ -41,9 +47,10 @@ _MERGE_AT = 8
 _INLINED_AT = 8
 _SNAPSHOTS_AT_ONCE = 1_000
 _FILES_AT_ONCE = 1_000
+_ALMOST = 0.999
 _OUR_FILE = re.compile(r"ducklake-[0-9a-f-]{36}(-delete)?\.parquet")
 SORTED_TABLES = ("run_changes", "events")
-StepName = Literal["inline", "merge", "expire", "remove", "orphans"]
+StepName = Literal["retain", "forget", "refused", "rewrite", "inline", "merge", "expire", "remove", "orphans"]
 _DELETING = frozenset(("remove", "orphans"))
 
 
@@ -65,6 +72,14 @@ class File(NamedTuple):
     rows: int
 
 
+class Deletes(NamedTuple):
+    """A table with files of which rows were deleted; `part` is the largest part of one that is."""
+
+    table: str
+    files: int
+    part: float
+
+
 class Survey(Struct, frozen=True):
     """How a lake stands. The old ones are those past `keep_s`."""
 
@@ -74,6 +89,7 @@ class Survey(Struct, frozen=True):
     old_snapshots: int
     replaced_files: int
     old_replaced_files: int
+    deletes: list[Deletes] = []
 
     @property
     def bytes(self) -> int:
@@ -81,7 +97,8 @@ class Survey(Struct, frozen=True):
 
 
 class Step(Struct, frozen=True):
-    """One bounded piece of work. A merge is of the files of `table` from `least` up to below `below` bytes."""
+    """One bounded piece of work. A merge is of the files of `table` from `least` up to below `below` bytes; `retain`
+    and `refused` are of what is older than `least`, in Unix seconds; a rewrite is of files of which `part` is gone."""
 
     name: StepName
     count: int
@@ -90,6 +107,7 @@ class Step(Struct, frozen=True):
     least: int = 0
     below: int = 0
     size: int = 0
+    part: float = 0.0
 
 
 class Done(Struct, frozen=True):
@@ -102,7 +120,7 @@ class Done(Struct, frozen=True):
 
 def plan(survey: Survey, limits: Limits) -> list[Step]:
     """What is due, in order. [] when nothing is."""
-    steps = []
+    steps = [Step("rewrite", found.files, table=found.table, part=found.part) for found in survey.deletes]
     if survey.inlined_rows >= _INLINED_AT:
         steps.append(Step("inline", survey.inlined_rows, table="flushes"))
     tables = dict.fromkeys(file.table for file in survey.files)
@@ -140,7 +158,8 @@ def survey(connection: duckdb.DuckDBPyConnection, limits: Limits, now: datetime,
         inlined += int(row[0]) if row else 0
     snapshots, old_snapshots = pair("snapshots")
     replaced, old_replaced = pair("scheduled")
-    return Survey(files, inlined, snapshots, old_snapshots, replaced, old_replaced)
+    deletes = [Deletes(*row) for row in connection.execute(_SQL["deletes"].format(**names)).fetchall()]
+    return Survey(files, inlined, snapshots, old_snapshots, replaced, old_replaced, deletes)
 
 
 def orphans(
@@ -227,7 +246,18 @@ class Maintainer:
         return done
 
     def _do(self, step: Step) -> Done:
+        connection, now = self._connection, datetime.now(UTC)
         match step.name:
+            case "retain":
+                return Done(step, remove_old(connection, CATALOG, step.least, now))
+            case "forget":
+                return Done(step, remove_forgotten(connection, CATALOG, now))
+            case "refused":
+                return Done(step, expire_rows(connection, CATALOG, datetime.fromtimestamp(step.least, UTC)))
+            case "rewrite":
+                # Of those with as many: DuckLake takes on all files with more than a part, and can be told no number.
+                rewritten = self._call("rewrite", table=step.table, part=step.part * _ALMOST)
+                return Done(step, sum(row[2] for row in rewritten), sum(row[3] for row in rewritten))
             case "inline":
                 moved = self._call("inline")
                 return Done(step, sum(row[-1] for row in moved), len(moved))

@@ -9,6 +9,19 @@ JOIN {meta}.ducklake_table AS t ON t.table_id = f.table_id AND t.end_snapshot IS
 WHERE f.end_snapshot IS NULL
 ORDER BY f.begin_snapshot, f.data_file_id
 
+-- name: deletes
+-- Tables that have files of which rows were deleted: how many files, and the largest part of one that is deleted.
+SELECT t.table_name, count(*), max(d.delete_count / f.record_count)
+FROM {meta}.ducklake_delete_file AS d
+JOIN {meta}.ducklake_data_file AS f ON f.data_file_id = d.data_file_id AND f.end_snapshot IS NULL
+JOIN {meta}.ducklake_table AS t ON t.table_id = f.table_id AND t.end_snapshot IS NULL
+WHERE d.end_snapshot IS NULL
+GROUP BY t.table_name
+ORDER BY t.table_name
+
+-- name: rewrite
+CALL ducklake_rewrite_data_files('{lake}', '{table}', delete_threshold => {part})
+
 -- name: inlined_tables
 -- Where the catalog itself holds rows of `flushes`.
 SELECT i.table_name

@@ -18,9 +18,12 @@ from runlake.fields import RUN_FIELDS
 from runlake.lake.attach import CATALOG
 from runlake.lake.duck import quote
 from runlake.lake.maintenance import Limits, old_orphans
+from runlake.lake.schema import stored_version
 from runlake.sqlfile import load_queries
 
 _SQL = load_queries("runlake.lake", "verify.sql")
+_RETENTION = 3
+"""The schema version from which on runs may be removed."""
 _COMPUTED = ("cost_source", "cost_table_version")
 _NAMES = {"lake": CATALOG, "meta": f"__ducklake_metadata_{CATALOG}"}
 
@@ -101,9 +104,13 @@ def check_rows(connection: duckdb.DuckDBPyConnection) -> Iterator[Check]:
         return connection.execute(_SQL[name].format(**_NAMES)).fetchall()
 
     messages = f"{rows('messages')[0][0]:,} messages"
+    keeps_all = stored_version(connection, CATALOG) < _RETENTION
+    removed = _SQL["nothing_removed" if keeps_all else "removed"].format(**_NAMES)
     positions = [
         f"worker {worker}: {repeated:,} positions repeated, {missing:,} missing"
-        for worker, repeated, missing in rows("positions")
+        for worker, repeated, missing in connection.execute(
+            _SQL["positions"].format(removed=removed, **_NAMES)
+        ).fetchall()
     ]
     positions += [
         f"worker {worker}: segment {segment} begins at {first:,}, and the one before ended at {before:,}"

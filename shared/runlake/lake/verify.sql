@@ -6,7 +6,8 @@
 SELECT (SELECT count(*) FROM {lake}.run_changes) + (SELECT count(*) FROM {lake}.events)
 
 -- name: positions
--- Workers whose positions are not those from the first to the last that `flushes` says, each once.
+-- Workers whose positions are not those from the first to the last that `flushes` says, each once, or counted
+-- as removed.
 WITH log AS (
     SELECT worker, seq FROM {lake}.run_changes
     UNION ALL
@@ -15,6 +16,8 @@ WITH log AS (
     SELECT worker, min(seq) AS first, max(seq) AS last, count(*) AS n, count(DISTINCT seq) AS seqs FROM log GROUP BY worker
 ), flushed AS (
     SELECT worker, min(first_seq) AS first, max(last_seq) AS last FROM {lake}.flushes GROUP BY worker
+), removed AS (
+    {removed}
 ), both_said AS (
     SELECT
         coalesce(found.worker, flushed.worker) AS worker,
@@ -23,14 +26,24 @@ WITH log AS (
         coalesce(found.n, 0) AS n,
         coalesce(found.seqs, 0) AS seqs,
         found.first AS found_first,
-        found.last AS found_last
+        found.last AS found_last,
+        coalesce(removed.messages, 0) AS removed
     FROM found
     FULL JOIN flushed ON flushed.worker = found.worker
+    LEFT JOIN removed ON removed.worker = coalesce(found.worker, flushed.worker)
 )
-SELECT worker::VARCHAR, n - seqs AS repeated, last - first + 1 - seqs AS missing
+SELECT worker::VARCHAR, n - seqs AS repeated, last - first + 1 - seqs - removed AS missing
 FROM both_said
-WHERE n <> seqs OR seqs <> last - first + 1 OR found_first <> first OR found_last <> last
+WHERE n <> seqs OR seqs + removed <> last - first + 1 OR found_first < first OR found_last > last
+    OR (removed = 0 AND (found_first <> first OR found_last <> last))
 ORDER BY 1
+
+-- name: removed
+SELECT worker, sum(messages)::BIGINT AS messages FROM {lake}.removals GROUP BY worker
+
+-- name: nothing_removed
+-- In a lake of a schema that removes nothing.
+SELECT NULL::UUID AS worker, 0::BIGINT AS messages WHERE false
 
 -- name: flushes
 -- Flushes that do not go on where the one before ended. A worker's first one begins at 1; or, in a lake that was restored,
