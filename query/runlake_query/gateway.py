@@ -28,6 +28,7 @@ from runlake.errors import WireError
 from runlake.link import CONNECT_TIMEOUT_MS, DESCRIPTORS_NEEDED, Link, LinkState, enough_descriptors
 from runlake.logs import Log
 from runlake.outbox import Outbox
+from runlake_query.ownwrites import OwnWrites
 from runlake_query.positions import Positions
 from runlake_query.problems import NotReady
 
@@ -70,6 +71,8 @@ class Delivered(Struct, frozen=True):
     reason: str = ""
     """Why the worker refused it; empty when it did not."""
     field: str | None = None
+    before: int = 0
+    """Where the last change of the same run is that was sent from here before it; 0 when none is known."""
 
 
 class _Parcel:
@@ -107,6 +110,7 @@ class _Waiting(Struct):
     parcel: _Parcel
     index: int
     searched: Positions | None
+    changes: UUID | None
 
 
 class Gateway:
@@ -125,6 +129,7 @@ class Gateway:
         self.producer = producer
         self.acknowledged: dict[UUID, int] = {}
         """The last position of each worker that this process was told of by an ack."""
+        self.own = OwnWrites()
         self._endpoint = endpoint
         self._log = log
         self._timeout_s = timeout_s
@@ -171,18 +176,23 @@ class Gateway:
             self._context.destroy(linger=0)
             self._context = None
 
-    async def deliver(self, messages: Sequence[bytes], searched: Positions | None = None) -> list[Delivered]:
+    async def deliver(
+        self, messages: Sequence[bytes], searched: Positions | None = None, changes: UUID | None = None
+    ) -> list[Delivered]:
         """Have the worker take these messages, in order; returns what became of each, once all are durable.
 
-        `searched` goes with starts of runs: up to where the log was searched for their ids. Raises IngestUnreachable
-        when none was sent, OutcomeUnknown when some were and no answer came in time.
+        `searched` goes with starts of runs: up to where the log was searched for their ids. `changes` is the run that
+        they change. Raises IngestUnreachable when none was sent, OutcomeUnknown when some were and no answer came in
+        time.
         """
         if len(self._queue) + len(messages) > _MAX_QUEUED:
             raise IngestUnreachable("too much waits for it")
         if not messages:
             return []
         parcel = _Parcel(len(messages))
-        self._queue.extend(_Waiting(message, parcel, index, searched) for index, message in enumerate(messages))
+        self._queue.extend(
+            _Waiting(message, parcel, index, searched, changes) for index, message in enumerate(messages)
+        )
         if self._has_room():  # else an ack makes it, and is a turn of its own
             self._turn_soon()
         parcel.timer = asyncio.get_running_loop().call_later(self._connect_s, self._not_yet, parcel)
@@ -377,6 +387,7 @@ class Gateway:
         self._backoff.reset()
         last = ack.first_seq + ack.accepted - 1
         self.acknowledged[ack.worker] = max(self.acknowledged.get(ack.worker, 0), last)
+        self.own.accepted(ack.worker, ack.first_seq, ack.accepted)
         duplicate = set(ack.duplicate)
         rejected = {rejection.index: rejection for rejection in ack.rejected}
         seq = ack.first_seq
@@ -387,7 +398,8 @@ class Gateway:
                 refusal = rejected[index]
                 outcome = Delivered(ack.worker, last, ack.received_at, reason=refusal.reason, field=refusal.field)
             else:
-                outcome = Delivered(ack.worker, seq, ack.received_at)
+                before = self.own.changed(waiting.changes, ack.worker, seq) if waiting.changes is not None else 0
+                outcome = Delivered(ack.worker, seq, ack.received_at, before=before)
                 seq += 1
             waiting.parcel.settle(waiting.index, outcome)
 

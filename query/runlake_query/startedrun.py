@@ -42,18 +42,18 @@ class StartedRun:
     def shown(self, received_at: datetime) -> bytes:
         """The Run object of the accepted start, as JSON. `received_at` is the ack's."""
         found: dict[str, Any] = {
-            name: _shown(value) for name, value in msgspec.structs.asdict(self._whole).items() if value is not None
+            name: as_shown(value) for name, value in msgspec.structs.asdict(self._whole).items() if value is not None
         }
         ended = self._whole.end_time
         if ended is not None and ended >= self._start_time and "duration_ms" not in found:
             found["duration_ms"] = (ended - self._start_time) // _MILLISECOND
-        found["created_at"] = found["updated_at"] = _shown(received_at)
+        found["created_at"] = found["updated_at"] = as_shown(received_at)
         if "cost_usd" in found:
             found["cost_source"] = "reported"
         return _encoder.encode(_Shown(**found))
 
 
-def _shown(value: Any) -> Any:
+def as_shown(value: Any) -> Any:
     """What the encoder is given for a value of a field: it writes every digit of a fraction, and numbers as texts."""
     if isinstance(value, datetime):
         if value.tzinfo is UTC and (value.microsecond % 10 or not value.microsecond):

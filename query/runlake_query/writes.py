@@ -1,7 +1,8 @@
 """The write endpoints: JSON in, messages to ingest, the answer after the durable ack.
 
 A run that the read model knows is answered from it; for all else ingest decides what is new. A fresh run is answered
-from its own message; everything else is read back once the read model reflects it.
+from its own message, and a change from the run as it was where all in between is known; everything else is read back
+once the read model reflects it.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import msgspec
 from aiohttp import web
 
 from runlake.ids import Uuid7Source
-from runlake.messages import Message, RunEvent, RunStarted
+from runlake.messages import Message, RunEvent, RunStarted, RunUpdated
 from runlake_query import bodies, events, idempotency
 from runlake_query.answers import JSON, json_answer
+from runlake_query.changedrun import changed_run
 from runlake_query.freshness import Freshness
 from runlake_query.gateway import Delivered, Gateway
 from runlake_query.keyedlocks import KeyedLocks
@@ -81,6 +83,7 @@ class Writes:
         async with self._locks.hold(message.event_id):
             searched = await self._ready_to_search((message.event_id,))
             if await self._points.is_known(message.event_id):
+                await self._freshness.before_read({})  # it may have been changed here a moment ago
                 found = (await self._points.by_id(message.event_id)).run
                 if found is not None:
                     return json_answer(found.body, status=201, headers={**_REPLAYED, **self._reflected()})
@@ -165,6 +168,9 @@ class Writes:
         async with self._locks.hold_all(first):
             searched = await self._ready_to_search(first)
             existing = await self._points.by_ids(list(first))
+            if existing:
+                await self._freshness.before_read({})  # as in `create`
+                existing = await self._points.by_ids(list(existing))
             new = [index for event_id, index in first.items() if event_id not in existing]
             delivered = await self._gateway.deliver([items[index].encoded for index in new], searched) if new else []
             outcomes = dict(zip(new, delivered, strict=True))
@@ -259,13 +265,26 @@ class Writes:
         ts = now
         if key is not None:
             ts = idempotency.time_of(key, now) or _EPOCH + timedelta(microseconds=run.start_us)
-        encoded = bodies.encode(make(key or self._new_id(), run.event_id, ts, fields), now)
-        (outcome,) = await self._gateway.deliver([encoded])
+        message = make(key or self._new_id(), run.event_id, ts, fields)
+        (outcome,) = await self._gateway.deliver([bodies.encode(message, now)], changes=run.event_id)
         _refuse_rejected(outcome)
-        await self._reach({outcome.worker: outcome.seq})
-        shown = (await self._points.by_id(run.event_id)).run or run
         headers = {"RunLake-Position": _position(outcome)} | (_REPLAYED if outcome.duplicate else {})
-        return json_answer(shown.body, headers=headers)
+        return json_answer(await self._changed(run, message, outcome), headers=headers)
+
+    async def _changed(self, run: Found, message: Message, outcome: Delivered) -> bytes:
+        """The Run object once ingest has taken a change of it: computed where all that came before it is known, else
+        read back."""
+        if isinstance(message, RunUpdated) and not outcome.duplicate:
+            read = await self._points.by_id(run.event_id)
+            at = read.positions.get(outcome.worker, 0)
+            if read.run is not None and at >= outcome.seq:
+                return read.run.body
+            known = outcome.before <= at and self._gateway.own.alone(outcome.worker, at, outcome.seq)
+            body = changed_run(read.run.body, message, outcome.received_at) if read.run is not None and known else None
+            if body is not None:
+                return body
+        await self._reach({outcome.worker: outcome.seq})
+        return ((await self._points.by_id(run.event_id)).run or run).body
 
     async def _run_with_id(self, name: str, *, current: bool) -> Found:
         """The run whose event_id this is, as it stands now, or as it stood. Raises NotFound."""

@@ -266,6 +266,28 @@ def test_a_patch_changes_only_what_is_present_and_replaces_maps(api: Api) -> Non
     assert changed["updated_at"] > run["updated_at"]
 
 
+def test_every_answer_to_a_change_is_what_a_read_shows(api: Api) -> None:
+    run = created(api)
+    for change in (
+        {"heartbeat_until": "2026-01-28T12:00:00.120+01:00"}, {"context_json": {"trace_id": "t", "ü": [1, None]}},
+        {"end_time": "2026-01-28T10:31:00Z"}, {"end_time": "2026-01-28T10:32:00Z", "status": "success"},
+        {"metrics_json": {"input_tokens": 3}}, {"duration_ms": 5}, {"end_time": "2026-01-28T10:33:00Z"},
+        {"commit_hash": "abcdef0"}, {"error_details": "…"},
+    ):  # fmt: skip
+        shown = api.patch(path_of(run), change).json
+        assert api.ok(path_of(run)) == shown
+    assert (shown["duration_ms"], shown["trace_id"], shown["input_tokens"]) == (5, "t", 3)
+
+
+def test_changes_that_follow_each_other_at_once_are_all_in_the_answers(api: Api) -> None:
+    run = created(api)
+    for number in range(1, 6):
+        shown = [api.patch(path_of(run), {name: number}).json for name in ("items_failed", "items_skipped")]
+        assert [one["items_failed"] for one in shown] == [number, number]
+    again = api.post("/api/v1/runs", {name: run[name] for name in new_run()})
+    assert (again.json["items_failed"], again.json["items_skipped"]) == (5, 5)
+
+
 def test_an_empty_patch_answers_the_run_unchanged(api: Api) -> None:
     run = created(api)
     for body in ({}, {"status": None}, {"unknown": 1}):

@@ -16,6 +16,7 @@ from support.contract import new_run, problem
 from support.processes import Site, wait_until
 from support.producer import Producer
 from support.reading import one
+from support.samples import updated
 
 
 @pytest.mark.parametrize("key", [Uuid7Source()(), uuid4()])
@@ -92,6 +93,23 @@ def test_a_position_of_one_process_is_waited_for_by_another(site: Site, tmp_path
                 assert reader.get(f"/api/v1/runs/{body['event_id']}", after=position).status == 200
             writer.close()
             reader.close()
+
+
+def test_a_change_is_answered_with_all_that_came_before_it_whoever_sent_it(site: Site) -> None:
+    with site.ingest():
+        query, url = site.query()
+        with query, Producer(site.ingest_endpoint) as producer:
+            api = Api(url)
+            run = api.post("/api/v1/runs", new_run()).json
+            path = f"/api/v1/runs/{run['event_id']}"
+            for number in range(1, 11):
+                producer.deliver([updated(UUID(run["event_id"]), items_failed=number)])
+                first = api.patch(path, {"items_succeeded": number}).json
+                second = api.patch(path, {"items_skipped": number}).json
+                assert (first["items_failed"], first["items_succeeded"]) == (number, number)
+                assert (second["items_failed"], second["items_succeeded"], second["items_skipped"]) == (number,) * 3
+                assert api.ok(path) == second
+            api.close()
 
 
 def test_two_processes_that_race_on_an_event_id_answer_the_same_run(site: Site, tmp_path: Path) -> None:
