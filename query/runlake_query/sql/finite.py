@@ -1,4 +1,4 @@
-"""JSON as everyone can read it: DuckDB writes NaN and infinities as words that JSON does not have, wherever they are."""
+"""JSON that everyone can read: DuckDB writes NaN and infinities as words that JSON does not have, wherever they are."""
 
 from __future__ import annotations
 
