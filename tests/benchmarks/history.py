@@ -53,7 +53,7 @@ class _Started:
 
     def __init__(self, site: Site, how: str, runs: int) -> None:
         begun = perf_counter()
-        self._process, url = site.query("--sql", "on", caught_up=False)
+        self._process, url = site.query("--sql", "on", "--sql-timeout-ms", "3000", caught_up=False)
         self._process.wait_for("caught_up", _DEADLINE_S)
         figure(f"history start {how}", perf_counter() - begun, "s", runs=runs)
         figure(f"history RSS after start {how}", peak_mib(self._process), "MiB", runs=runs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 
@@ -82,6 +83,20 @@ def test_numbers_in_a_pipe_are_those_of_the_api(runlake: Run) -> None:
     assert '"cost_usd": 0.000000001' in text
     assert f'"input_tokens": {2**62}' in text
     assert '"cost_usd": 0.000000001' in runlake("runs")[1]
+
+
+def test_a_rollup_is_a_table_in_a_terminal_and_json_in_a_pipe(runlake: Run) -> None:
+    line = ("rollup", "--by", "agent_name,status", "--bucket", "day", "--measures", "runs,success_rate,events")
+    answer = json.loads(runlake(*line)[1])
+    day = f"{at(0)[:10]}T00:00:00Z"
+    assert [(row["bucket"], row["status"], row["runs"], row["events"]) for row in answer["rows"]] == [
+        (day, "failure", 1, 0), (day, "running", 1, 60),
+    ]  # fmt: skip
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", runlake(*line, terminal=True)[1]).splitlines()
+    assert shown[0].startswith("2 runs")
+    assert len(shown) == 6, "a title, heads, a line, two rows, and the total"
+    assert [word for word in ("agent_name", "status", "runs", "events") if word not in shown[1]] == []
+    assert (shown[-1].split()[0], shown[-1].split()[-1]) == ("total", "60")
 
 
 def test_the_books_and_what_was_refused_are_listed(runlake: Run) -> None:
