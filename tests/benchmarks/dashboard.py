@@ -1,45 +1,52 @@
-"""The dashboard in a real browser over a long history: its weight, first paint, first chart, and memory while live.
+"""The dashboard in a real browser over a long history: its weight, first paint, first chart, and its size while live.
 
 10 million runs (short: 20 thousand), of which the overview shows the last 24 hours. Needs Chromium, and says so.
+`HISTORY_LAKES=FOLDER` measures the lakes that `history` keeps there, `HISTORY_RUNS` says of which size;
+`DASHBOARD_LIVE_S=3600` keeps pages live for an hour instead of a minute.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
-import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
 
-from playwright.sync_api import Browser, CDPSession, Page, sync_playwright
+from playwright.sync_api import Browser, CDPSession, Page, expect, sync_playwright
 
 from benchmarks.figures import figure, percentile
-from benchmarks.history_lake import make_history
+from benchmarks.history_site import history_site
 from support.api import Api
 from support.browsing import new_run
-from support.processes import Site
 
 RUNS = 10_000_000
 _DEADLINE_S = 1_800.0
+_DEADLINE_MS = 60_000
 _PAINT = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
-_VIEWS = {"overview": "section[aria-label='Runs'] .main-svg", "runs": "table.runs tbody tr"}
+_VIEWS = {
+    "overview": ("/", "section[aria-label='Runs'] .main-svg"),
+    "overview of 30 days": ("/", "section[aria-label='Runs'] .main-svg"),
+    "runs": ("/runs", "table.runs tbody tr"),
+}
+_LIVE_RUNS = 100
 
 
 def run(short: bool) -> None:
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if found is None:
         raise SystemExit("The benchmark of the dashboard needs Chromium: apt-get install chromium")
-    runs = 20_000 if short else RUNS
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        site = Site(Path(folder))
-        make_history(site.data, runs, datetime.now(UTC))
-        with site.ingest():
-            query, url = site.query(caught_up=False)
-            query.wait_for("caught_up", _DEADLINE_S)
-            with query, _browser(playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])) as browser:
-                _views(browser, url, runs, times=2 if short else 7)
-                _live(browser, url, runs, updates=30 if short else 1_000)
+    runs = int(os.environ.get("HISTORY_RUNS", "20000" if short else str(RUNS)))
+    live_s = float(os.environ.get("DASHBOARD_LIVE_S", "2" if short else "60"))
+    with history_site(runs) as (site, end), sync_playwright() as playwright, site.ingest():
+        query, url = site.query(caught_up=False)
+        query.wait_for("caught_up", _DEADLINE_S)
+        with query, _browser(playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])) as browser:
+            _views(browser, url, runs, end, times=2 if short else 7)
+            _live(browser, url, runs, live_s)
 
 
 @contextmanager
@@ -50,20 +57,21 @@ def _browser(browser: Browser) -> Iterator[Browser]:
         browser.close()
 
 
-def _views(browser: Browser, url: str, runs: int, times: int) -> None:
+def _views(browser: Browser, url: str, runs: int, end: datetime, times: int) -> None:
     """Each time with a new profile, so that nothing is cached; then once more in the same one."""
-    for view, shown in _VIEWS.items():
-        path = "/" if view == "overview" else f"/{view}"
+    for view, (path, shown) in _VIEWS.items():
+        days = 30 if "30" in view else 1
+        span = {"from": (end - timedelta(days=days)).isoformat(), "to": end.isoformat()}
         paints, firsts, agains = [], [], []
         sizes: list[float] = []
         for _ in range(times):
             context = browser.new_context(base_url=url, viewport={"width": 1280, "height": 900})
             page = context.new_page()
             weight = _weigh(context.new_cdp_session(page))
-            firsts.append(_open(page, path, shown))
+            firsts.append(_open(page, f"{path}?{urlencode(span)}", shown))
             paints.append(page.evaluate(_PAINT))
             sizes.append(sum(weight) / 1024)
-            agains.append(_open(page, path, shown))
+            agains.append(_open(page, f"{path}?{urlencode(span)}", shown))
             context.close()
         facts = {"runs": runs, "times": times}
         figure(f"dashboard {view} weight", percentile(sizes, 0.5), "KiB", **facts)
@@ -76,7 +84,7 @@ def _views(browser: Browser, url: str, runs: int, times: int) -> None:
 def _open(page: Page, path: str, shown: str) -> float:
     """Milliseconds from the request to what the view is for."""
     page.goto(path)
-    page.locator(shown).first.wait_for(state="attached", timeout=60_000)
+    page.locator(shown).first.wait_for(state="attached", timeout=_DEADLINE_MS)
     return float(page.evaluate("performance.now()"))
 
 
@@ -87,30 +95,48 @@ def _weigh(session: CDPSession) -> list[float]:
     return sizes
 
 
-def _live(browser: Browser, url: str, runs: int, updates: int) -> None:
-    """The heap of a page before and after many updates, garbage collected."""
-    page = browser.new_page(base_url=url)
-    session = page.context.new_cdp_session(page)
-    page.goto("/runs?agent_name=dashboard-bench")
-    page.locator(".counted").wait_for(state="attached")
+def _live(browser: Browser, url: str, runs: int, seconds: float) -> None:
+    """What pages hold before and after live changes, twenty at a time, each of which they show before the next."""
+    context = browser.new_context(base_url=url)
     api = Api(url)
+    made = 0
 
-    def heap_mib() -> float:
-        session.send("HeapProfiler.collectGarbage")
-        return float(session.send("Runtime.getHeapUsage")["usedSize"]) / 2**20
+    def change() -> None:
+        nonlocal made
+        more = [new_run(agent_name="dashboard-bench", model="m", input_tokens=1) for _ in range(20)]
+        assert api.post("/api/v1/runs/batch", {"runs": more}).status == 201
+        made += len(more)
+        for page, name in ((table, ".counted"), (overview, ".tiles")):
+            expect(page.locator(name)).to_contain_text(f"{made:,}", timeout=_DEADLINE_MS)
 
-    def update(number: int) -> None:
-        fields = new_run(agent_name="dashboard-bench", run_id=f"live {number}")
-        assert api.post("/api/v1/runs", fields).status == 201
-
-    for number in range(100):
-        update(number)
-    page.locator("table.runs tbody tr").nth(99).wait_for(state="attached", timeout=60_000)
-    before = heap_mib()
-    for number in range(100, 100 + updates):
-        update(number)
-    page.locator(f".counted:text-matches('of {100 + updates:,} runs')").wait_for(timeout=60_000)
-    figure("dashboard heap before live updates", before, "MiB", runs=runs)
-    figure("dashboard heap after live updates", heap_mib(), "MiB", runs=runs, updates=updates)
+    while made < _LIVE_RUNS:
+        made += 20
+        more = [new_run(agent_name="dashboard-bench", model="m", input_tokens=1) for _ in range(20)]
+        assert api.post("/api/v1/runs/batch", {"runs": more}).status == 201
+    table, overview = context.new_page(), context.new_page()
+    table.goto("/runs?agent_name=dashboard-bench")
+    overview.goto("/?agent_name=dashboard-bench")
+    change()
+    before = {"runs": _size(table), "overview": _size(overview)}
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        change()
+    after = {"runs": _size(table), "overview": _size(overview)}
+    for view in before:
+        for name, unit in (("heap", "MiB"), ("nodes", "nodes")):
+            facts: dict[str, Any] = {"runs": runs, "changes": made - _LIVE_RUNS, "seconds": seconds}
+            figure(f"dashboard {view} {name} before live changes", before[view][name], unit, **facts)
+            figure(f"dashboard {view} {name} after live changes", after[view][name], unit, **facts)
     api.close()
-    page.close()
+    context.close()
+
+
+def _size(page: Page) -> dict[str, float]:
+    """What a page holds, after all garbage is gone."""
+    session = page.context.new_cdp_session(page)
+    for _ in range(2):
+        session.send("HeapProfiler.collectGarbage")
+    heap = float(session.send("Runtime.getHeapUsage")["usedSize"]) / 2**20
+    nodes = float(session.send("Memory.getDOMCounters")["nodes"])
+    session.detach()
+    return {"heap": heap, "nodes": nodes}

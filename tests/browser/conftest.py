@@ -1,9 +1,14 @@
-"""A real browser before the two real processes. A machine without Chromium skips these, and says so."""
+"""A real browser before the two real processes. A machine without Chromium skips these, and says so.
+
+Screenshots of every view are kept beside the tests' other temporary files, or in the folder that SCREENSHOTS names.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
@@ -27,11 +32,15 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a query process with a day of runs."""
-    site = Site(tmp_path_factory.mktemp("dashboard"))
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return Site(tmp_path_factory.mktemp("dashboard"))
+
+
+@pytest.fixture(scope="session")
+def service(site: Site) -> Iterator[str]:
+    """The URL of a query process with a day of runs, and SQL."""
     with site.ingest():
-        query, url = site.query()
+        query, url = site.query(env={"RUNLAKE_SQL": "on"})
         with query:
             api = Api(url)
             fill(api)
@@ -63,3 +72,17 @@ def page(context: BrowserContext) -> Iterator[Page]:
     seen = Seen(page)
     yield page
     assert seen.complaints == []
+
+
+@pytest.fixture(scope="session")
+def shoot(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Page, str], None]:
+    """Keeps what a page shows, by a name."""
+    folder = Path(os.environ["SCREENSHOTS"]) if "SCREENSHOTS" in os.environ else tmp_path_factory.mktemp("screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def shoot(page: Page, name: str) -> None:
+        path = folder / f"{name}.png"
+        page.screenshot(path=path, animations="disabled")
+        assert path.stat().st_size > 5_000, f"{name} shows something"
+
+    return shoot

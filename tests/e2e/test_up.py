@@ -107,6 +107,7 @@ def test_ctrl_c_in_a_terminal_stops_everything_once(tmp_path: Path) -> None:
         shown += _read_until(leader, "up      stopped")
         assert up.wait(60) == 0
         assert shown.count("stopping (SIGINT)") == 1
+        assert re.search(r"dashboard +http://127\.0\.0\.1:[1-9]\d*/\s", shown)
         assert "Traceback" not in shown
     finally:
         up.kill()

@@ -4,14 +4,35 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
-from playwright.sync_api import ConsoleMessage, Locator, Page
+from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 
 from support import contract
 from support.api import Api
 
 DEADLINE_MS = 20_000
+_SQL = "SELECT date_trunc('hour', start_time) AS hour, count(*) AS runs FROM runs GROUP BY hour ORDER BY hour"
+VIEWS = {
+    "overview": "/?range=7d",
+    "runs": "/runs?range=7d",
+    "run": "/runs/tree%20root",
+    "compare": "/compare?a=tree%20root&b=history%203",
+    "commits": "/commits?range=7d",
+    "commit": "/commits/9fceb02d0ae598e95dc970b74767f19372d61af8",
+    "producers": "/producers",
+    "quarantine": "/quarantine",
+    "system": "/system",
+    "sql": f"/sql?{urlencode({'sql': _SQL})}",
+}
+"""Every view by name, at a place where it shows some of what `fill` writes."""
 TRACEBACK = 'Traceback (most recent call last):\n  File "crawl.py", line 7, in fetch\nValueError: no such page'
+
+_OVERFLOWING = """() => [
+    document.documentElement, ...document.querySelectorAll(".panel, .panel > .body, .controls, .run-head, header"),
+]
+    .filter((part) => part.scrollWidth > Math.min(part.clientWidth, innerWidth) + 1)
+    .map((part) => `${part.tagName} ${part.className} ${part.scrollWidth} > ${part.clientWidth}`)"""
 
 
 class Seen:
@@ -89,3 +110,16 @@ def tile(page: Page, name: str) -> Locator:
 def panel(page: Page, name: str) -> Locator:
     """A framed part of a view."""
     return page.get_by_role("region", name=name, exact=True)
+
+
+def settled(page: Page) -> None:
+    """Wait until nothing is being loaded any more, and what there is to be drawn is."""
+    expect(page.locator("main h1")).to_have_count(1)
+    expect(page.locator("[aria-busy]")).to_have_count(0)
+    expect(page.locator(".chart:visible:not(:has(.main-svg))")).to_have_count(0)
+
+
+def overflowing(page: Page) -> list[str]:
+    """What is wider than the window, or than the panel that it is in."""
+    found: list[str] = page.evaluate(_OVERFLOWING)
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 VIEWS = (
     "/",
     "/runs",
-    "/runs/{run_id:.+}",
+    "/runs/{run_id:(?s:.+)}",
     "/commits",
     "/commits/{sha}",
     "/producers",

@@ -41,6 +41,7 @@ class HumanReporter:
             f"  HTTP API       http://{self._http}\n"
             f"  agents send to {self._settings.ingest}\n"
             f"  data folder    {self._settings.data}\n"
+            f"  dashboard      http://{self._http}/\n"
             "Ctrl-C stops it.\n"
         )
 

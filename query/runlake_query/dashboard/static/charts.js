@@ -51,9 +51,9 @@ function plain(text) {
 export class Chart {
   /**
    * `onpick` is told the series and the point that were clicked, `onname` a name of the legend, `onzoom` the ends of
-   * what was marked, `onback` that the whole is wanted again.
+   * what was marked.
    * @param {HTMLElement} place
-   * @param {{onpick?: (series: string, point: number) => void, onname?: (series: string) => void, onzoom?: (from: string, to: string) => void, onback?: () => void}} told
+   * @param {{onpick?: (series: string, point: number) => void, onname?: (series: string) => void, onzoom?: (from: string, to: string) => void}} told
    */
   constructor(place, told = {}) {
     this.place = place;
@@ -74,7 +74,7 @@ export class Chart {
   /** @param {Figure} figure a chart of nothing is not shown */
   async draw(figure) {
     this.figure = figure;
-    this.place.hidden = !figure.series.some((series) => series.y.some((value) => value !== null && value !== 0));
+    this.place.hidden = !figure.series.some((series) => series.y.some((value) => value !== null && (value !== 0 || figure.kind === "line")));
     if (this.place.hidden) return;
     const library = await plotly();
     // A later figure may have come while the library was on its way.
@@ -120,7 +120,6 @@ export class Chart {
       const from = changed["xaxis.range[0]"], to = changed["xaxis.range[1]"];
       if (from !== undefined && to !== undefined) this.told.onzoom?.(String(from), String(to));
     });
-    events.on("plotly_doubleclick", () => this.told.onback?.());
   }
 
   /** What the colours mean; names that can be picked are buttons. @param {Figure} figure */

@@ -49,7 +49,7 @@ function ranges(place) {
   }, sign);
   const custom = h("details", { class: "popup" },
     h("summary", { "aria-label": "Custom range", class: place.rangeName === "custom" ? "chosen" : "" },
-      place.rangeName === "custom" ? `${local(from)} – ${local(to)}` : "custom"),
+      place.rangeName === "custom" ? `${local(from)} – ${local(to)}`.replaceAll("T", " ") : "custom"),
     h("form", {
       onsubmit: (/** @type {SubmitEvent} */ event) => {
         event.preventDefault();

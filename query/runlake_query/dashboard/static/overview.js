@@ -66,7 +66,6 @@ export function overview(main, shell) {
     const chart = new Chart(area, {
       onpick, onname,
       onzoom: (from, to) => go(place.between(zoned(from, place.zone), zoned(to, place.zone))),
-      onback: () => history.back(),
     });
     const panel = new Panel(title, { onpng: () => void chart.png(`runlake ${title.toLowerCase()}`) });
     panel.body.append(area);

@@ -77,7 +77,7 @@ export function system(main, shell) {
     rates.ready();
     const streams = found.get("runlake_stream_clients");
     /** @type {[string, string | Node][]} */
-    const rows = RATES.map(([title, name, said]) => [title, h("span", { title: said }, seen === null ? "…" : `${count(perSecond(seen, now, name))} /s`)]);
+    const rows = RATES.map(([title, name, said]) => [title, h("span", { title: said }, seen === null ? "…" : `${count(Number(perSecond(seen, now, name).toPrecision(3)))} /s`)]);
     fill(rates.body, facts([...rows, ...(streams === undefined ? [] : [/** @type {[string, string]} */ (["Streams", exact(streams)])])]));
     metrics.ready();
     fill(metrics.body, h("div", { class: "scroll tall", tabindex: "0", role: "group", "aria-label": "Metrics" }, h("table", {},

@@ -110,3 +110,4 @@ def print_summary(summary: Summary, url: str) -> None:
     print("Everything that the agents counted is there." if summary.equal else "The two sides do not agree.")
     print(f"\nLook further:\n  {url}/api/v1/runs?insight_id={summary.demo_id}&limit=10")
     print("  runlake runs --status failure\n  runlake rollup --by agent_name,job_type --bucket day --since 7d")
+    print(f"  {url}/?insight_id={summary.demo_id}  (the dashboard)")
