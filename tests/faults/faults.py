@@ -11,12 +11,18 @@ import signal
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
+import zmq
+
+from faults.cable import Cable
 from faults.faultlayer import Calls, Rule
 from faults.world import DEADLINE_S, Ear, Fault, World, kill
+from runlake import wire
 from runlake_ingest.crashpoints import NAMES
 from support.processes import Process, wait_until
+from support.producer import Producer, payload
+from support.samples import event, events
 
 JOURNAL = "/ingest/journal/"
 LAKE = "/data/lake/"
@@ -223,6 +229,62 @@ def catalog_locked(world: World) -> None:
         ear.wait_for("lake_available")
 
 
+# Networks
+
+
+def cut_network(world: World) -> None:
+    """The network between agents and worker is cut without a word, and mended: the old connections stay half open."""
+    with Cable(world.site.sockets) as cable:
+        world.emit(20_000, endpoint=cable.endpoint)
+        world.midway()
+        before = cable.connections
+        cable.cut()
+        _pass(world, short_s=3, long_s=60)
+        cable.mend()
+        world.finish_producers()
+        assert cable.connections > before
+
+
+def duplicate_storm(world: World) -> None:
+    """The same batches come again and again, in any order and over several connections at once."""
+    name = f"storm-{world.messages}"
+    batches = [events(50, run_id=name) for _ in range(20)]
+    sent = [batch for batch in batches for _ in range(world.dice.randint(1, 5))]
+    world.dice.shuffle(sent)
+    with ExitStack() as ends:
+        producers = [ends.enter_context(Producer(world.site.ingest_endpoint)) for _ in range(4)]
+        used = [world.dice.choice(producers) for _ in sent]
+        for producer, batch in zip(used, sent, strict=True):
+            producer.send(world.dice.sample(batch, k=len(batch)))
+        acks = [producer.ack(DEADLINE_S) for producer in used]
+    world.count_sent(sum(map(len, batches)), sum(ack.accepted for ack in acks))
+    assert sum(len(ack.duplicate) for ack in acks) == sum(map(len, sent)) - sum(map(len, batches))
+
+
+def many_producers(world: World) -> None:
+    """Hundreds of producers (10,000 in the long form) connect at once, and each is answered."""
+    count = 10_000 if world.long else 500
+    with zmq.Context() as context:
+        context.set(zmq.MAX_SOCKETS, count + 10)
+        sockets: list[zmq.Socket[bytes]] = []
+        try:
+            for number in range(count):
+                socket = context.socket(zmq.DEALER)
+                sockets.append(socket)
+                socket.linger = 0
+                socket.connect(world.site.ingest_endpoint)
+                header = wire.Batch(producer=f"crowd-{world.messages}-{number}", batch=1, first=1, count=1)
+                socket.send_multipart((wire.encode_frame(header), payload([event(number, run_id="crowd")])))
+            for socket in sockets:
+                assert socket.poll(round(DEADLINE_S * 1000)), "no answer"
+                ack = wire.decode_reply(socket.recv())
+                assert isinstance(ack, wire.Ack)
+                world.count_sent(1, ack.accepted)
+        finally:
+            for socket in sockets:
+                socket.close()
+
+
 FAULTS: dict[str, Fault] = {
     fault.__name__.replace("_", "-"): fault
     for fault in (
@@ -245,6 +307,9 @@ FAULTS: dict[str, Fault] = {
         clock_jumps_forward,
         clock_jumps_back,
         catalog_locked,
+        cut_network,
+        duplicate_storm,
+        many_producers,
     )
 }
 """By name."""

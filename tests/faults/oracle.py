@@ -40,7 +40,8 @@ def lake_facts(catalog: Path) -> LakeFacts:
         unbalanced = one("SELECT count(*) FROM lake.deliveries WHERE received <> accepted + duplicate + rejected")
         accepted = one("SELECT coalesce(sum(accepted), 0)::BIGINT FROM lake.deliveries")
         numbers = (
-            "SELECT run_id::VARCHAR AS run, seq, (payload->>'number')::BIGINT AS number FROM lake.events UNION ALL"
+            "SELECT run_id::VARCHAR AS run, seq, (payload->>'number')::BIGINT AS number FROM lake.events"
+            " WHERE run_id LIKE 'run-%' UNION ALL"
             " SELECT run_event_id::VARCHAR, seq, items_succeeded FROM lake.run_changes WHERE kind = 'run.updated'"
         )
         disorder = one(

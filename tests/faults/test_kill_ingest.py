@@ -85,20 +85,6 @@ def test_p1_events_survive_kill_9_of_ingest_while_four_processes_emit(
     stop_and_check(site, ingest, messages)
 
 
-@pytest.mark.parametrize("point", [name for name in NAMES if not name.startswith("maintain.")])
-def test_p1_events_survive_a_crash_at(point: str, site: Site, long_form: bool) -> None:
-    messages = 5_000
-    rounds = 5 if long_form else 1
-    producers: list[subprocess.Popen[str]] = []
-    for number in range(rounds):
-        ingest = site.ingest("--flush-interval-ms", "20", crash_at=point, ready=False)
-        producers += start_producers(site, 1, messages, first=number)
-        assert ingest.wait(DEADLINE_S) == -signal.SIGKILL
-    ingest = site.ingest()
-    finish_producers(producers)
-    stop_and_check(site, ingest, rounds * messages)
-
-
 @pytest.mark.parametrize("point", [name for name in NAMES if name.startswith("maintain.")])
 def test_p1_events_survive_a_crash_of_maintenance_at(point: str, site: Site, long_form: bool) -> None:
     maintained = ("--flush-interval-ms", "600000", "--maintenance-interval-ms", "50", "--maintenance-keep-s", "1")

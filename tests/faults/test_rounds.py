@@ -1,5 +1,5 @@
 """The long form (`--faults-long`): round after round of randomly chosen faults, for `--faults-minutes`, with one line
-at the end that counts them. The short form has each fault once (`test_faults.py`), and here two rounds.
+at the end that counts them. The short form has every fault (`test_faults.py`), and here one round.
 
 Each round's faults, sizes and moments come from a seed of its own, which its line tells: `--faults-seed SEED` begins
 with that round.
@@ -24,7 +24,7 @@ from faults.world import World
 
 _ROUNDS_PER_LAKE = 10
 """Then a new one begins: what a round checks grows with its lake."""
-_SHORT_ROUNDS = 2
+_SHORT_ROUNDS = 1
 _FLUSH_MS = (10, 100, 2_000)
 _MAINTENANCE_MS = (0, 50, 30_000)
 

@@ -62,15 +62,21 @@ class World:
             self.query.wait_for("caught_up")
         return self.query
 
-    def emit(self, messages: int, producers: int = 2) -> None:
-        """Let so many producers emit so many messages, taken together."""
+    def emit(self, messages: int, producers: int = 2, endpoint: str | None = None) -> None:
+        """Let so many producers emit so many messages, taken together, to the worker or another endpoint."""
         each = messages // producers
         for _ in range(producers):
             self._runs += 1
-            command = [sys.executable, str(SCRIPT), self.site.ingest_endpoint, f"run-{self._runs}", str(each)]
+            where = endpoint or self.site.ingest_endpoint
+            command = [sys.executable, str(SCRIPT), where, f"run-{self._runs}", str(each)]
             self._producers.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
         self._emitted_last = each * producers
         self.messages += self._emitted_last
+
+    def count_sent(self, messages: int, accepted: int) -> None:
+        """Count what was sent by other means than `emit`, and answered."""
+        self.messages += messages
+        self.acknowledged += accepted
 
     def begin(self, messages: int) -> None:
         """A round begins: all is well, and producers emit."""
@@ -104,12 +110,19 @@ class World:
     def settle(self) -> None:
         """Every producer is told that all of its messages are on disk, and `runlake verify` finds nothing wrong. Stops
         all."""
-        self.acknowledged += finish_producers(self._producers)
-        self._producers = []
-        self._verify()
+        self.finish_producers()
+        report = self.verify()
+        assert report["wrong"] == 0, report
+        (model,) = (check for check in report["checks"] if check["name"] == "read model")
+        assert model["looked_at"].endswith(" runs"), report
         assert self.query is not None
         assert self.query.terminate() == 0
         self.stop_ingest()
+
+    def finish_producers(self) -> None:
+        """Wait until every producer is told that all of its messages are on disk."""
+        self.acknowledged += finish_producers(self._producers)
+        self._producers = []
 
     def stop_ingest(self) -> None:
         """A clean stop, after which nothing is left in the journal."""
@@ -120,14 +133,10 @@ class World:
     def facts(self) -> LakeFacts:
         return lake_facts(self.site.catalog)
 
-    def _verify(self) -> None:
-        """The read model equals the fold of the lake, and the lake, its files and the journal agree."""
+    def verify(self) -> dict[str, Any]:
+        """The report of `runlake verify`, beside the running processes."""
         assert self.query is not None
-        http = self.query.wait_for("listening")["http"]
-        report = verify(self.site, "--http", http)
-        assert report["wrong"] == 0, report
-        (model,) = (check for check in report["checks"] if check["name"] == "read model")
-        assert model["looked_at"].endswith(" runs"), report
+        return verify(self.site, "--http", self.query.wait_for("listening")["http"])
 
     def __enter__(self) -> Self:
         return self
@@ -190,12 +199,12 @@ def accepted(site: Site) -> int:
 
 
 class Ear:
-    """What a process logs from now on."""
+    """What a process logs from now on, or since its start."""
 
-    def __init__(self, process: Process | None) -> None:
+    def __init__(self, process: Process | None, *, past: bool = False) -> None:
         assert process is not None
         self._process = process
-        self._from = len(process.log)
+        self._from = 0 if past else len(process.log)
 
     def hears(self, event: str) -> dict[str, Any] | None:
         """The first line of this event, if there is one."""
