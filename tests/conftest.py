@@ -1,6 +1,6 @@
 """Options and fixtures of the fault suite (tests/faults): `--faults-long` makes it long, with rounds of faults for
-`--faults-minutes`; `--faults-seed` replays a run (the seed is printed with each failure). And a state folder for all tests, so that no spool of theirs is
-in the user's own."""
+`--faults-minutes`; `--faults-seed` replays a run (the seed is printed with each failure). And a state folder for all
+tests, so that no spool of theirs is in the user's own."""
 
 from __future__ import annotations
 

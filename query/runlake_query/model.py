@@ -143,8 +143,8 @@ def _connect(folder: Folder) -> duckdb.DuckDBPyConnection:
     # None in the background, until `fit_threads` has them.
     connection.execute("SET GLOBAL external_threads = current_setting('threads')")
     connection.execute("SET GLOBAL TimeZone = 'UTC'")  # for cursors too, whatever the machine's zone
-    # Pages are searched in narrow columns, and read in a query of their own: to have DuckDB do that once more costs more
-    # (10 million runs, one page: 31 ms of processor time without it, 93 with).
+    # Pages are searched in narrow columns, and read in a query of their own: to have DuckDB do that once more costs
+    # more (10 million runs, one page: 31 ms of processor time without it, 93 with).
     connection.execute("SET GLOBAL late_materialization_max_rows = 0")
     # DuckDB plans a prepared statement once, with the statistics that the tables have at that moment: what was empty
     # then is taken as empty for good, texts are packed into fewer bytes than later ones need. So neither is used.

@@ -1,5 +1,5 @@
-"""Every fault, beside producers that emit: nothing acknowledged is lost or doubled, the books balance, and the read model
-equals the fold (P1, P2, P3, P4). Those that strike the same part come one after the other upon one world."""
+"""Every fault, beside producers that emit: nothing acknowledged is lost or doubled, the books balance, and the read
+model equals the fold (P1, P2, P3, P4). Those that strike the same part come one after the other upon one world."""
 
 from __future__ import annotations
 

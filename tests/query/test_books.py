@@ -109,8 +109,8 @@ def test_refused_messages_come_newest_first_with_all_that_is_known(lake: LakeWri
     assert (found["total"], found["messages"], found["next_cursor"]) == (2, 501, None)
     identity = found["quarantine"][1]["id"]
     assert found["quarantine"][1] == {
-        "id": identity, "received_at": "2026-01-28T10:30:01Z", "worker": str(worker.id), "producer": "p", "batch": 3, "number": 17,
-        "messages": 1, "field": "status", "reason": "status: is not known",
+        "id": identity, "received_at": "2026-01-28T10:30:01Z", "worker": str(worker.id),
+        "producer": "p", "batch": 3, "number": 17, "messages": 1, "field": "status", "reason": "status: is not known",
         "raw": base64.b64encode(b"\x00\xff").decode(),
     }  # fmt: skip
     assert found["quarantine"][0]["producer"] == "q"
