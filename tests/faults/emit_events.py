@@ -14,7 +14,7 @@ import msgspec
 
 import runlake
 
-FLUSH_S = 90.0
+FLUSH_S = 900.0
 _CHANGE_EVERY = 9
 """So many events stand between two changes of the run."""
 

@@ -9,25 +9,26 @@ from __future__ import annotations
 import errno
 import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-
-import zmq
+from pathlib import Path
 
 from faults.cable import Cable
 from faults.faultlayer import Calls, Rule
 from faults.world import DEADLINE_S, Ear, Fault, World, kill
-from runlake import wire
 from runlake_ingest.crashpoints import NAMES
 from support.processes import Process, wait_until
-from support.producer import Producer, payload
-from support.samples import event, events
+from support.producer import Producer
+from support.samples import events
 
 JOURNAL = "/ingest/journal/"
 LAKE = "/data/lake/"
 CATALOG = "/data/catalog.sqlite"
 READ_MODEL = "/query/model.duckdb"
+CROWD = Path(__file__).with_name("crowd.py")
 _HOUR_S = 3_600.0
 
 
@@ -188,6 +189,13 @@ def catalog_write_fails(world: World) -> None:
     ear.wait_for("lake_available")
 
 
+def read_model_write_fails(world: World) -> None:
+    """The query process's disk is full: it goes on in memory, and says so."""
+    ear = Ear(world.query)
+    with world.layer.failing(Calls.WRITE, "/query/", errno.ENOSPC):
+        world.emit_until(lambda: ear.hears("feed_log_stopped") is not None, "it says that it keeps nothing")
+
+
 def slow_fsync(world: World) -> None:
     """Each fsync of the journal takes 10 s (1 s in the short form)."""
     rule = world.layer.slow(Calls.SYNC, JOURNAL, 10_000 if world.long else 1_000, times=2)
@@ -263,26 +271,17 @@ def duplicate_storm(world: World) -> None:
 
 def many_producers(world: World) -> None:
     """Hundreds of producers (10,000 in the long form) connect at once, and each is answered."""
-    count = 10_000 if world.long else 500
-    with zmq.Context() as context:
-        context.set(zmq.MAX_SOCKETS, count + 10)
-        sockets: list[zmq.Socket[bytes]] = []
-        try:
-            for number in range(count):
-                socket = context.socket(zmq.DEALER)
-                sockets.append(socket)
-                socket.linger = 0
-                socket.connect(world.site.ingest_endpoint)
-                header = wire.Batch(producer=f"crowd-{world.messages}-{number}", batch=1, first=1, count=1)
-                socket.send_multipart((wire.encode_frame(header), payload([event(number, run_id="crowd")])))
-            for socket in sockets:
-                assert socket.poll(round(DEADLINE_S * 1000)), "no answer"
-                ack = wire.decode_reply(socket.recv())
-                assert isinstance(ack, wire.Ack)
-                world.count_sent(1, ack.accepted)
-        finally:
-            for socket in sockets:
-                socket.close()
+    each = 2_500 if world.long else 125
+    names = [f"crowd-{world.messages}-{number}" for number in range(4)]
+    commands = [
+        [sys.executable, str(CROWD), world.site.ingest_endpoint, name, str(each), str(DEADLINE_S)] for name in names
+    ]
+    with ExitStack() as ends:
+        crowds = [ends.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE)) for command in commands]
+        for crowd in crowds:
+            said, _ = crowd.communicate(timeout=DEADLINE_S)
+            assert crowd.returncode == 0
+            world.count_sent(each, int(said))
 
 
 FAULTS: dict[str, Fault] = {
@@ -303,6 +302,7 @@ FAULTS: dict[str, Fault] = {
         lake_write_fails,
         lake_fsync_fails,
         catalog_write_fails,
+        read_model_write_fails,
         slow_fsync,
         clock_jumps_forward,
         clock_jumps_back,

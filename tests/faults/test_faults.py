@@ -15,6 +15,7 @@ PARTS = {
     "the worker": ("kill-ingest", "crash-ingest", "crash-ingest-at-a-write", "stop-ingest"),
     "the query process": (
         "kill-query", "crash-query-in-bootstrap", "crash-query-in-apply", "crash-query-in-checkpoint", "stop-query",
+        "read-model-write-fails",
     ),
     "the journal": ("journal-write-fails", "journal-fsync-fails", "slow-fsync"),
     "the lake": ("lake-write-fails", "lake-fsync-fails", "catalog-write-fails", "catalog-locked"),

@@ -2,7 +2,7 @@
 at the end that counts them. The short form has every fault (`test_faults.py`), and here one round.
 
 Each round's faults, sizes and moments come from a seed of its own, which its line tells: `--faults-seed SEED` begins
-with that round.
+with that round, upon a new lake.
 """
 
 from __future__ import annotations

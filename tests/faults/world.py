@@ -22,7 +22,7 @@ from runlake import wire
 from support.processes import Process, Site, wait_until
 
 SCRIPT = Path(__file__).with_name("emit_events.py")
-DEADLINE_S = 90.0
+DEADLINE_S = 200.0
 _EMIT_AT_MOST = 40
 
 
@@ -113,8 +113,7 @@ class World:
         self.finish_producers()
         report = self.verify()
         assert report["wrong"] == 0, report
-        (model,) = (check for check in report["checks"] if check["name"] == "read model")
-        assert model["looked_at"].endswith(" runs"), report
+        assert compared(report), report
         assert self.query is not None
         assert self.query.terminate() == 0
         self.stop_ingest()
@@ -168,6 +167,12 @@ def verify(site: Site, *flags: str) -> dict[str, Any]:
     )  # fmt: skip
     assert done.stdout, done.stderr
     return msgspec.json.decode(done.stdout, type=dict[str, Any])
+
+
+def compared(report: dict[str, Any]) -> bool:
+    """Whether the read model could be asked, and was compared with the fold."""
+    (model,) = (check for check in report["checks"] if check["name"] == "read model")
+    return bool(model["looked_at"].endswith(" runs"))
 
 
 def finish_producers(producers: list[subprocess.Popen[str]]) -> int:
