@@ -44,16 +44,25 @@ class Box:
             os.chown(path, user, _GROUP)
             path.chmod(mode)
         self.endpoint = f"ipc://{self.sockets}/ingest"
-        self._own = ("--data", str(self.data), "--ingest", self.endpoint, "--feed", f"ipc://{self.sockets}/feed")
+        self._own = ("--data", str(self.data), "--ingest", self.endpoint)
 
     def ingest(self) -> Process:
-        flags = ("--push", f"ipc://{self.sockets}/push", "--metrics", "127.0.0.1:0", "--flush-interval-ms", "50")
+        flags = (
+            "--push",
+            f"ipc://{self.sockets}/push",
+            "--feed",
+            f"ipc://{self.sockets}/feed",
+            "--metrics",
+            "127.0.0.1:0",
+            "--flush-interval-ms",
+            "50",
+        )
         worker = Process("runlake_ingest", *self._own, *flags, cwd=self.data.parent, prefix=_INGEST.prefix())
         worker.wait_for("ready")
         return worker
 
-    def query(self) -> tuple[Process, Api]:
-        flags = ("--read-model", str(self.model), "--http", "127.0.0.1:0")
+    def query(self, feed: str = "feed") -> tuple[Process, Api]:
+        flags = ("--read-model", str(self.model), "--http", "127.0.0.1:0", "--feed", f"ipc://{self.sockets}/{feed}")
         query = Process("runlake_query", *self._own, *flags, cwd=self.data.parent, prefix=_QUERY.prefix())
         return query, Api(f"http://{query.wait_for('listening')['http']}")
 
@@ -101,7 +110,7 @@ def test_the_querys_user_follows_what_it_cannot_write_while_the_worker_is_killed
     box: Box,
 ) -> None:
     with ExitStack() as stack:
-        worker = box.ingest()
+        worker = stack.enter_context(box.ingest())
         with closing(sqlite3.connect(box.data / "catalog.sqlite")) as other:  # somebody, so that its -wal is there
             other.execute("SELECT count(*) FROM ducklake_snapshot").fetchone()
             query, api = box.query()
@@ -123,11 +132,11 @@ def test_the_querys_user_follows_what_it_cannot_write_while_the_worker_is_killed
         assert query.terminate() == 0
         api.close()
 
-        worker = box.ingest()
+        worker = stack.enter_context(box.ingest())
         _accept(box, 2)
         assert worker.terminate() == 0
         assert _nobody_has_the_catalog(box)
-        query, api = box.query()
+        query, api = box.query(feed="silent")  # what it shows comes from the lake
         stack.enter_context(query)
         query.wait_for("caught_up")
         _shows(api, 2)

@@ -59,7 +59,7 @@ class CatalogWatch:
 
     A user who may read the catalog and not write its folder can do so while somebody has it open: then its -wal and
     -shm are there. Without them SQLite reads for such a user only what it is told never changes. That holds while
-    nobody has the catalog open, and before and after each use of it is seen whether that is still so.
+    nobody has the catalog open, and after each use of it is seen whether it was so all the time.
     """
 
     def __init__(self, catalog_path: Path) -> None:
@@ -114,8 +114,6 @@ class CatalogWatch:
             time.sleep(_GUEST_PAUSE_S)
 
     def _open(self) -> sqlite3.Connection:
-        if self._rest is not None and self._rest != self._at_rest():
-            self.close()
         if self._connection is None:
             if not self._path.is_file():
                 raise LakeUnavailable(f"There is no catalog at {self._path} yet: the ingest worker makes it.")
