@@ -8,7 +8,7 @@ from typing import Any
 from playwright.sync_api import BrowserContext, Page, expect
 
 from support.api import Api
-from support.browsing import new_run, settled, tile
+from support.browsing import new_run, panel, settled, tile
 from support.waiting import eventually
 
 TABS = 8
@@ -82,12 +82,13 @@ def test_hundreds_of_live_changes_leave_nothing_behind(context: BrowserContext, 
     """In its long form (`--faults-long`): for an hour."""
     runs = [new_run(agent_name="alive", model="m", input_tokens=1) for _ in range(60)]
     assert api.post("/api/v1/runs/batch", {"runs": runs}).status == 201
-    pages = {name: context.new_page() for name in ("/", "/runs", f"/runs/{runs[0]['event_id']}")}
+    pages = {name: context.new_page() for name in ("/", "/runs", f"/runs/{runs[-1]['event_id']}")}
     for path, page in pages.items():
         page.clock.install()
         page.goto(f"{path}?agent_name=alive")
         settled(page)
     overview, table, run = pages.values()
+    expect(panel(run, "Changes").locator("li")).to_have_count(1)
     made = len(runs)
 
     def round_of_changes(number: int) -> None:
@@ -101,20 +102,29 @@ def test_hundreds_of_live_changes_leave_nothing_behind(context: BrowserContext, 
             page.clock.fast_forward(3_100)
         expect(tile(overview, "Runs")).to_have_text(f"{made:,}")
         expect(table.locator(".counted")).to_have_text(f"{min(made, 100):,} of {made:,} runs")
-        expect(run.locator(".facts")).to_be_visible()
 
-    for number in range(4):
-        round_of_changes(number)
     sizes = {path: Size(page) for path, page in pages.items()}
-    before = {path: size.now() for path, size in sizes.items()}
+    number = 0
+
+    def smallest() -> dict[str, dict[str, float]]:
+        """Of three rounds: a chart that is being drawn holds two of itself."""
+        nonlocal number
+        found: dict[str, list[dict[str, float]]] = {path: [] for path in sizes}
+        for _ in range(3):
+            round_of_changes(number)
+            number += 1
+            for path, size in sizes.items():
+                found[path].append(size.now())
+        return {path: {name: min(one[name] for one in seen) for name in seen[0]} for path, seen in found.items()}
+
+    smallest()  # caches are full then
+    before = smallest()
     end = time.monotonic() + (HOUR_S if long_form else 0)
-    number = 4
-    while number < 16 or time.monotonic() < end:
+    while number < 12 or time.monotonic() < end:
         round_of_changes(number)
         number += 1
-    for path, size in sizes.items():
-        after = size.now()
-        print(f"{path}: {before[path]} -> {after} after {number} rounds")
-        assert after["nodes"] <= before[path]["nodes"] * 1.1 + 300, path
-        assert after["listeners"] <= before[path]["listeners"] * 1.1 + 30, path
-        assert after["heap_mib"] <= before[path]["heap_mib"] * 1.15 + 2, path
+    after = smallest()
+    for path in sizes:
+        assert after[path]["nodes"] <= before[path]["nodes"] * 1.1 + 100, (path, before, after)
+        assert after[path]["listeners"] <= before[path]["listeners"] * 1.1 + 10, (path, before, after)
+        assert after[path]["heap_mib"] <= before[path]["heap_mib"] * 1.1 + 1, (path, before, after)

@@ -20,8 +20,8 @@ from support.api import Api
 from support.browsing import DEADLINE_MS, panel, settled
 from support.processes import Site
 
-DEMOS = 3
-"""How often it is recorded, so that charts have more than one point."""
+SPAN = timedelta(minutes=5)
+"""For so long it is recorded, again and again: charts have a point for each minute."""
 _SIZE = ViewportSize(width=1280, height=700)
 
 
@@ -38,7 +38,7 @@ def main() -> None:
             query, url = site.query()
             with query:
                 begun = datetime.now(UTC)
-                for _ in range(DEMOS):
+                while datetime.now(UTC) < begun + SPAN:
                     record(url, site.ingest_endpoint, temporary)
                 browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
                 take(browser, url, begun, folder)
@@ -46,10 +46,9 @@ def main() -> None:
 
 
 def record(url: str, ingest: str, state: str) -> None:
-    """The demo, over a few hundred files."""
+    """The demo, once."""
     subprocess.run(
-        [sys.executable, "-m", "runlake.cli", "demo", "--http", url.removeprefix("http://"), "--ingest", ingest,
-         "--files", "400", "--agents", "2", "--commits", "40"],
+        [sys.executable, "-m", "runlake.cli", "demo", "--http", url.removeprefix("http://"), "--ingest", ingest,],
         check=True, env={**os.environ, "XDG_STATE_HOME": state},
     )  # fmt: skip
 

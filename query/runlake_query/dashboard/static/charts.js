@@ -18,6 +18,11 @@ function plotly() {
   return library;
 }
 
+/** Begin to load the library, where it will be needed. */
+export function preload() {
+  plotly().catch(() => { /* who draws is told */ });
+}
+
 /** @param {string} name */
 function themed(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -105,7 +110,7 @@ export class Chart {
       uirevision: `${figure.span}`,
     };
     this.name(figure);
-    await library.react(this.plot, traces, layout, { displayModeBar: false, responsive: false, doubleClick: false });
+    await library.react(this.plot, traces, layout, { displayModeBar: false, responsive: false, doubleClick: false, showTips: false });
     if (this.closed) return;
     this.plot.setAttribute("role", "img");
     this.plot.setAttribute("aria-label", figure.label);

@@ -71,17 +71,17 @@ async function inTurn(signal, meanwhile, work) {
     });
     if (had || signal.aborted) return undefined;
   }
-  const end = meanwhile();
-  try {
-    await navigator.locks.request(names[Math.floor(Math.random() * STREAMS)], { signal }, async () => {
-      end();
-      await work();
-    });
-  } catch (error) {
-    if (!signal.aborted) throw error;
-  } finally {
+  const end = meanwhile(), line = new AbortController();
+  signal.addEventListener("abort", () => line.abort(), { once: true });
+  let taken = false;
+  // In line for all of them: whichever is free first.
+  await Promise.allSettled(names.map((name) => navigator.locks.request(name, { signal: line.signal }, async () => {
+    if (taken || signal.aborted) return;
+    taken = true;
+    line.abort();
     end();
-  }
+    await work();
+  })));
   return undefined;
 }
 

@@ -2,7 +2,7 @@
 /** Overview: what ran, how well, how long, for how much, in the chosen range. */
 
 import { get, urlOf } from "./api.js";
-import { Chart, PALETTE, wall } from "./charts.js";
+import { Chart, PALETTE, preload, wall } from "./charts.js";
 import { controls } from "./controls.js";
 import { fill, h } from "./dom.js";
 import { count, duration, exact, money, moment, percent } from "./format.js";
@@ -33,6 +33,7 @@ export function overview(main, shell) {
   /** The same of the charts by model. @type {string[]} */
   let modelMoments = [];
 
+  preload();
   const bar = h("div", { class: "controls" });
   const tiles = h("dl", { class: "tiles" });
   const grid = h("div", { class: "grid" });
