@@ -15,8 +15,8 @@ pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "systemd")
 
 _UNITS = ("runlake-ingest", "runlake-query")
 _WATCHDOG = "[Service]\nWatchdogSec=1\nRestartSec=100ms\n"
-_SEEN = "[Service]\nProtectHome=no\n"
-"""The tests' own interpreter may be below /root, which the units rightly do not see."""
+_SEEN = "[Service]\nProtectHome=no\nPrivateTmp=no\n"
+"""The tests' own interpreter may be below /root or /tmp, which the units rightly do not see."""
 _RECORD = """
 import os
 os.environ["XDG_STATE_HOME"] = "/run/agent"

@@ -6,7 +6,8 @@ from __future__ import annotations
 import resource
 from pathlib import Path
 
-from faults.test_kill_ingest import finish_producers, start_producers, stop_and_check
+from faults.test_kill_ingest import start_producers, stop_and_check
+from faults.world import finish_producers
 from support.processes import Site
 
 

@@ -8,12 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import msgspec
 import pytest
-import zmq
 
 from faults.oracle import assert_all_there_once
-from runlake import wire
+from faults.world import accepted, finish_producers
 from runlake_ingest.crashpoints import NAMES
 from support.processes import Process, Site, wait_until
 from support.producer import Producer
@@ -37,30 +35,6 @@ def start_producers(site: Site, producers: int, messages: int, first: int = 0) -
         )
         for number in range(first, first + producers)
     ]
-
-
-def finish_producers(producers: list[subprocess.Popen[str]]) -> None:
-    """Every producer says that all it emitted was acknowledged, and that it dropped and was refused nothing."""
-    for producer in producers:
-        said, _ = producer.communicate(timeout=DEADLINE_S)
-        books = msgspec.json.decode(said)
-        stats = books["stats"]
-        assert books["delivered"], books
-        assert stats["emitted"] == stats["acknowledged"], books
-        assert stats["dropped"] == {} and stats["rejected"] == 0, books
-
-
-def accepted(site: Site) -> int:
-    """The worker's accepted position; 0 while it does not answer."""
-    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
-        socket.linger = 0
-        socket.connect(site.ingest_endpoint)
-        socket.send(wire.encode_frame(wire.PositionRequest()))
-        if not socket.poll(1_000):
-            return 0
-        reply = wire.decode_reply(socket.recv())
-    assert isinstance(reply, wire.Position)
-    return reply.accepted
 
 
 def stop_and_check(site: Site, ingest: Process, expected: int) -> None:

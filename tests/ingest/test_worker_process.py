@@ -169,7 +169,8 @@ def test_a_journal_of_another_lake_is_refused_and_kept(site: Site) -> None:
 
 
 def test_a_copy_of_the_folder_goes_on_under_a_new_id(site: Site, tmp_path: Path) -> None:
-    """What the original had not flushed is flushed from the copy under the original's id."""
+    """What the original had not flushed is flushed from the copy under the original's id, and the copy numbers on from
+    there: changes fold by their numbers."""
     with site.ingest("--flush-interval-ms", "600000") as process, Producer(site.ingest_endpoint) as producer:
         original = producer.deliver(events(3)).worker
         process.kill()
@@ -177,10 +178,10 @@ def test_a_copy_of_the_folder_goes_on_under_a_new_id(site: Site, tmp_path: Path)
     shutil.copytree(site.data, copy.data)
     with copy.ingest("--storage", f"{site.data}/lake/") as process, Producer(copy.ingest_endpoint) as producer:
         ack = producer.deliver(events(2))
-        assert (ack.first_seq, ack.worker != original) == (1, True)
+        assert (ack.first_seq, ack.worker != original) == (4, True)
         assert process.terminate() == 0
     found = rows(copy.catalog, "SELECT worker = ?, seq FROM events ORDER BY 1, 2", str(original))
-    assert found == [(False, 1), (False, 2), (True, 1), (True, 2), (True, 3)]
+    assert found == [(False, 4), (False, 5), (True, 1), (True, 2), (True, 3)]
 
 
 def test_a_torn_end_of_the_journal_is_cut_off_and_the_worker_goes_on(site: Site) -> None:

@@ -50,5 +50,6 @@ def test_a_file_that_is_not_there_is_an_error(package: str) -> None:
         load_queries(package, "other.sql")
 
 
-def test_the_fold_is_made_of_three_queries_and_its_terms() -> None:
-    assert list(load_queries("runlake.lake", "fold.sql"))[:3] == ["changes", "fold", "present"]
+def test_the_fold_is_made_of_its_queries_and_their_terms() -> None:
+    names = list(load_queries("runlake.lake", "fold.sql"))[:5]
+    assert names == ["changes", "fold", "fold_field", "fold_of_commit", "present"]
