@@ -7,6 +7,7 @@ every hundred calls a thread waits for a millisecond.
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -130,12 +131,13 @@ def _throughput(endpoint: str, spool: str, calls: int, name: str) -> None:
 
 
 def _size(endpoint: str, spool: str) -> None:
+    # As agents import it: compiled once, and kept.
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
     def say(program: str) -> float:
+        command = [sys.executable, "-c", program, endpoint, spool]
         said = [
-            subprocess.run(
-                [sys.executable, "-c", program, endpoint, spool], capture_output=True, text=True, check=True, timeout=60
-            )
-            for _ in range(5)
+            subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, env=kept) for _ in range(5)
         ]
         return median(float(run.stdout) for run in said)
 
