@@ -112,11 +112,16 @@ class LakeSource:
         return span_rows(self._name, span.worker, span.after, span.upto)
 
 
+MANY = 2**31
+"""As many changed runs as nobody is told of one by one."""
+
+
 class Changes(Protocol):
     """Who wants to know what is being applied. On the follower's thread."""
 
     def applying(self, cursor: duckdb.DuckDBPyConnection, worker: UUID, events: int, runs: int) -> None:
-        """In the transaction: `merged` and `new_events` hold what will be visible after the commit."""
+        """In the transaction: `merged` and `new_events` hold what will be visible after the commit. Where `runs` is
+        MANY they do not, and `touched` alone has the runs."""
 
     def applied(self, cursor: duckdb.DuckDBPyConnection, positions: Positions) -> None:
         """What was being applied is committed; the read model reflects `positions`."""
@@ -186,12 +191,14 @@ class Applier:
                 self._filled |= {"new_changes", "new_events", "touched", "merged"}
             span = Span(worker, min(stored.seq, upto), upto, stored.lake_seq)
             source.stage(cursor, span)
-            changes, events, runs = 0, 0, 0
+            changes, events, runs, large = 0, 0, 0, None
             if upto > stored.seq:
-                rows = source.rows(span)
-                changes, events, runs = self._apply_staged(cursor) if rows is None else self._apply_large(cursor, rows)
+                large = source.rows(span)
+                changes, events, runs = (
+                    self._apply_staged(cursor) if large is None else self._apply_large(cursor, large)
+                )
             if runs or events:
-                self._changes.applying(cursor, worker, events, runs)
+                self._changes.applying(cursor, worker, events, runs if large is None else MANY)
             reached = max(segment, stored.segment)
             self._close_books(worker, reached, whole=whole)
             values = {"worker": str(worker), "after": stored.lake_seq, "upto": upto}

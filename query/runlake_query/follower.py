@@ -423,8 +423,8 @@ class Follower:
         removed = self._removals.apply(removals, copy.name)
         if removed:
             self._log.info("runs_removed", runs=removed)
-            self._checkpoints.applied(removed)
             self._changes.restarted(self._cursor, self._progress.positions)
+            self._checkpoints.applied(removed)
 
     def _identify(self, copy: Copy) -> UUID:
         try:

@@ -34,7 +34,7 @@ class OwnWrites:
 
     def changed(self, run: UUID, worker: UUID, seq: int) -> int:
         """The message at this position changes this run; returns where the change before it is that was made here, 0
-        when none is known."""
+        when none is known, and the position itself when that was at another worker: nothing follows from this one's."""
         before = self._latest.get(run)
         self._latest[run] = (worker, seq)
         self._order.append((run, worker, seq))
@@ -43,7 +43,9 @@ class OwnWrites:
             self._own_from[there] = max(self._own_from.get(there, 0), at + 1)
             if self._latest.get(forgotten) == (there, at):
                 del self._latest[forgotten]
-        return before[1] if before is not None and before[0] == worker else 0
+        if before is None:
+            return 0
+        return before[1] if before[0] == worker else seq
 
     def alone(self, worker: UUID, after: int, seq: int) -> bool:
         """Whether all positions of a worker after `after`, up to `seq`, were written here."""

@@ -40,12 +40,13 @@ class Removals:
         self._seen = Extent()
 
     def apply(self, found: Extent, lake: str) -> int:
-        """Take out what was removed since the last time; returns how many runs that were. Raises duckdb.Error."""
+        """Take out what was removed; returns how many runs that were. All are taken again when there is a new one, for
+        clocks may step back. Raises duckdb.Error."""
         if found == self._seen:
             return 0
         self._cursor.execute("BEGIN")
         try:
-            self._cursor.execute(_SQL["take"].format(lake=lake), {"since": self._seen.last})
+            self._cursor.execute(_SQL["take"].format(lake=lake))
             ((runs,),) = self._cursor.execute(_SQL["runs"]).fetchall()
             for name in ("events", "associations"):
                 self._cursor.execute(_SQL[name])

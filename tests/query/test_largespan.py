@@ -86,3 +86,18 @@ def test_p4_large_spans_leave_what_small_ones_do(
         with Model(lake, tmp_path / f"large-{span_messages}", days=90, span_messages=span_messages) as large:
             assert all_rows(large.caught_up(*workers)) == expected
             assert large.shown() == lake_runs(lake)
+
+
+def test_what_a_large_span_brings_is_not_answered_from_memory_as_it_was(
+    lake: LakeWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, old, new = Worker(), UUID(int=1), UUID(int=2)
+    with Model(lake, tmp_path / "model") as model:
+        for run in (old, new):
+            worker.start("r", run)
+            worker.delivery("p", worker.flushed + 1, 1, first_seq=worker.flushed + 1)
+            lake.flush(worker)
+            model.caught_up(worker)
+            found = model.recent.get("r")
+            assert found is None or found[0].event_id == run
+            monkeypatch.setattr(largespan, "LEAST_MESSAGES", 1)
