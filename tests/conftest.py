@@ -1,6 +1,7 @@
 """Options and fixtures of the fault suite (tests/faults): `--faults-long` makes it long, with rounds of faults for
-`--faults-minutes`; `--faults-seed` replays a run (the seed is printed with each failure). And a state folder for all
-tests, so that no spool of theirs is in the user's own."""
+`--faults-minutes`; `--faults-seed` replays a run (the seed is printed with each failure). A state folder for all tests,
+so that no spool of theirs is in the user's own. And the parts of a cluster: PostgreSQL and an S3 server, each started
+once per test process, when the first test asks."""
 
 from __future__ import annotations
 
@@ -10,6 +11,9 @@ import tempfile
 from collections.abc import Iterator
 
 import pytest
+
+from support.objectstore import ObjectStore
+from support.postgres import Postgres, find_binaries
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,3 +46,33 @@ def rng(request: pytest.FixtureRequest) -> Iterator[random.Random]:
     seed = random.SystemRandom().randrange(2**32) if seed is None else seed
     print(f"replay with --faults-seed {seed}")
     yield random.Random(seed)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server. A test that stops or kills it starts it again."""
+    if find_binaries() is None:
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> Iterator[str]:
+    """The URL of a new database."""
+    url = postgres.create_database()
+    yield url
+    postgres.drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[ObjectStore]:
+    """An S3 server."""
+    with ObjectStore() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(object_store: ObjectStore) -> str:
+    """A new bucket, `s3://NAME/`; `object_store.env` is for the processes that use it."""
+    return object_store.create_bucket()
