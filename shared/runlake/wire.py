@@ -6,6 +6,10 @@ is one MessagePack array of messages (`messages.py`).
 
 PUSH → PULL, fire and forget. One frame: the payload alone.
 
+Several workers: `workers?` asks for the list of them, and each message goes to its home by it (`homes.py`), over a
+connection and in a numbering of its own for each worker. A batch that is sent to another than the home of each of its
+messages, or by another version of the list, is answered with `not_mine`, and nothing of it is taken.
+
 Unknown fields are ignored on both sides. A breaking change raises `WIRE_VERSION`, and a worker refuses a version that
 it does not speak with a `Refused` that says so.
 """
@@ -50,6 +54,9 @@ class Batch(Struct, frozen=True, kw_only=True, tag_field="type", tag="batch", gc
     time, and found none: then the worker looks behind that. Who sends copies with one time says nothing here."""
     received_at: ZonedTime | UnsetType = UNSET
     """When these messages were first received: who replays a log says it, and so makes the same log again."""
+    list_version: Annotated[int, Meta(ge=0, le=2**63 - 1)] | UnsetType = UNSET
+    """The version of the list of workers by which these messages were sent here; 0: by none. A worker with several in
+    its list takes none that was sent by another version, so that what it takes of a producer's numbers has no gap."""
 
 
 class PositionRequest(Struct, frozen=True, kw_only=True, tag_field="type", tag="position?", gc=False):
@@ -60,6 +67,12 @@ class PositionRequest(Struct, frozen=True, kw_only=True, tag_field="type", tag="
 
 class FlushRequest(Struct, frozen=True, kw_only=True, tag_field="type", tag="flush", gc=False):
     """Ask a worker to flush to the lake all that it had accepted when this arrived; answered when that is done."""
+
+    version: int = WIRE_VERSION
+
+
+class WorkersRequest(Struct, frozen=True, kw_only=True, tag_field="type", tag="workers?", gc=False):
+    """Ask a worker which workers there are."""
 
     version: int = WIRE_VERSION
 
@@ -96,6 +109,29 @@ class Position(Struct, frozen=True, kw_only=True, tag_field="type", tag="positio
     flushed: int
 
 
+class Member(Struct, frozen=True, kw_only=True, gc=False):
+    """A worker, and where producers reach it."""
+
+    worker: UUID
+    endpoint: str
+
+
+class Workers(Struct, frozen=True, kw_only=True, tag_field="type", tag="workers"):
+    """The list of workers. Each change raises `version`; 0 is a worker that stands alone. With several members, each
+    message goes to its home (`homes.py`)."""
+
+    version: int
+    members: list[Member]
+
+
+class NotMine(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="not_mine"):
+    """Nothing of the batch was taken, nor journaled: some of its messages are other workers', or it was sent by another
+    version of the list. Send each message to its home by this list."""
+
+    workers: Workers
+    batch: int | None = None
+
+
 class Refused(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="refused", gc=False):
     """A request that is not of this protocol. `batch` names the batch when it could be read."""
 
@@ -103,8 +139,8 @@ class Refused(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="
     batch: int | None = None
 
 
-Request = Batch | PositionRequest | FlushRequest
-Reply = Ack | Position | Refused
+Request = Batch | PositionRequest | FlushRequest | WorkersRequest
+Reply = Ack | Position | Workers | NotMine | Refused
 
 
 class _AnyVersion(Struct):

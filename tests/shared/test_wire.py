@@ -21,12 +21,16 @@ from runlake.wire import (
     Ack,
     Batch,
     FlushRequest,
+    Member,
+    NotMine,
     Position,
     PositionRequest,
     Refused,
     Rejection,
     Reply,
     Request,
+    Workers,
+    WorkersRequest,
     decode_message,
     decode_payload,
     decode_reply,
@@ -49,8 +53,10 @@ thorough = settings(max_examples=200, deadline=None, suppress_health_check=[Heal
 FRAMES: list[Request | Reply] = [
     Batch(producer="p", batch=1, first=1, count=1),
     Batch(producer="p" * 256, batch=2**63 - 1, first=2**63 - 1, count=MAX_BATCH_MESSAGES),
+    Batch(producer="p", batch=1, first=1, count=1, list_version=0),
     PositionRequest(),
     FlushRequest(),
+    WorkersRequest(),
     Ack(batch=1, worker=WORKER, first_seq=1, accepted=3, received_at=AT, credit=16),
     Ack(
         batch=2,
@@ -65,23 +71,21 @@ FRAMES: list[Request | Reply] = [
     Position(lake=LAKE, worker=WORKER, accepted=9, durable=8, flushed=7),
     Refused(reason="Wire version 2 is not spoken here; this side speaks 1", batch=7),
     Refused(reason="The header cannot be read"),
+    Workers(version=0, members=[]),
+    NotMine(workers=Workers(version=2**63 - 1, members=[Member(worker=WORKER, endpoint="tcp://[::1]:8766")]), batch=9),
 ]
 
 
 @pytest.mark.parametrize("frame", FRAMES, ids=lambda frame: type(frame).__name__)
 def test_every_frame_comes_back_as_it_was_sent(frame: Request | Reply) -> None:
-    read: Callable[[bytes], Request | Reply] = (
-        decode_request if isinstance(frame, Batch | PositionRequest | FlushRequest) else decode_reply
-    )
+    read: Callable[[bytes], Request | Reply] = decode_request if isinstance(frame, Request) else decode_reply
     assert read(encode_frame(frame)) == frame
 
 
 @pytest.mark.parametrize("frame", FRAMES, ids=lambda frame: type(frame).__name__)
 def test_unknown_fields_of_a_frame_are_ignored(frame: Request | Reply) -> None:
     fields = msgspec.msgpack.decode(encode_frame(frame)) | {"of_next_year": [{}]}
-    read: Callable[[bytes], Request | Reply] = (
-        decode_request if isinstance(frame, Batch | PositionRequest | FlushRequest) else decode_reply
-    )
+    read: Callable[[bytes], Request | Reply] = decode_request if isinstance(frame, Request) else decode_reply
     assert read(pack(fields)) == frame
 
 
@@ -101,6 +105,7 @@ HEADER: dict[str, Any] = {"type": "batch", "version": 1, "producer": "p", "batch
         ({"first": 1.5}, "first"),
         ({"count": 0}, "count"),
         ({"count": MAX_BATCH_MESSAGES + 1}, "count"),
+        ({"list_version": -1}, "list_version"),
         ({"type": "hello"}, "type"),
         ({"version": "1"}, "version"),
     ],
@@ -117,7 +122,7 @@ def test_a_header_without_one_of_its_fields_is_refused_by_name(missing: str) -> 
 
 
 @pytest.mark.parametrize("version", [0, 2, 99, -1])
-@pytest.mark.parametrize("kind", ["batch", "position?", "flush"])
+@pytest.mark.parametrize("kind", ["batch", "position?", "flush", "workers?"])
 def test_another_version_is_refused_with_both_versions_named(kind: str, version: int) -> None:
     with pytest.raises(WireError, match=rf"version {version} is not spoken here; this side speaks {WIRE_VERSION}"):
         decode_request(pack(HEADER | {"type": kind, "version": version}))
