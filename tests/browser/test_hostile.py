@@ -117,10 +117,14 @@ def test_what_was_refused_is_shown_as_text(page: Page, api: Api, site: Site) -> 
     message = {"kind": "run.started", "event_id": markup, "run_id": markup, markup: markup}
     with zmq.Context() as context, context.socket(zmq.PUSH) as socket:
         socket.connect(site.push_endpoint)
-        socket.send(msgspec.msgpack.encode([message, {"kind": HOSTILE["direction"]}, HOSTILE["long"]]))
-        eventually(lambda: api.ok("/api/v1/quarantine")["total"] >= 3)
+        socket.send(msgspec.msgpack.encode([message, {"kind": HOSTILE["direction"]}, HOSTILE["long"]] * 40))
+        eventually(lambda: api.ok("/api/v1/quarantine")["total"] >= 120)
     page.goto("/quarantine")
     settled(page)
+    expect(panel(page, "Quarantine").locator("tbody tr")).to_have_count(100)
+    page.get_by_role("button", name="Older ones").click()
+    expect(page.get_by_role("button", name="Older ones")).to_have_count(0)
+    assert panel(page, "Quarantine").locator("tbody tr").count() >= 120
     for summary in page.locator("main details > summary").all():
         summary.click()
     expect(panel(page, "Quarantine").locator("pre").first).to_be_visible()

@@ -75,6 +75,28 @@ def test_a_run_shows_its_tree_in_time_its_events_and_its_changes(page: Page) -> 
     expect(page.get_by_role("link", name="9fceb02d0a")).to_have_attribute("href", re.compile("/commits/9fceb02"))
 
 
+def test_more_events_and_changes_than_a_page_come_when_asked_for(page: Page, api: Api) -> None:
+    run = new_run(run_id="talkative")
+    assert api.post("/api/v1/runs", run).status == 201
+    for first in (0, 500, 1_000):
+        told = [{"type": f"event {number}"} for number in range(first, first + 500)]
+        assert api.post("/api/v1/runs/talkative/events", told[:120] if first == 1_000 else told).status == 201
+    for number in range(101):
+        assert api.patch(f"/api/v1/runs/{run['event_id']}", {"items_discovered": number}).status == 200
+    page.goto("/runs/talkative")
+    events = panel(page, "Events").locator("ol > li")
+    expect(events).to_have_count(1_000)
+    panel(page, "Events").get_by_role("button", name="More events").click()
+    expect(events).to_have_count(1_120)
+    expect(panel(page, "Events").get_by_role("button", name="More events")).to_be_hidden()
+    assert api.post("/api/v1/runs/talkative/events", {"type": "the last one"}).status == 201
+    expect(events).to_have_count(1_121)  # what was asked for stays while more comes
+    changes = panel(page, "Changes").locator("ol > li")
+    expect(changes).to_have_count(100)
+    panel(page, "Changes").get_by_role("button", name="More changes").click()
+    expect(changes).to_have_count(102)
+
+
 def test_a_run_is_live_while_it_runs(page: Page, api: Api) -> None:
     run = new_run(run_id="watched")
     assert api.post("/api/v1/runs", run).status == 201

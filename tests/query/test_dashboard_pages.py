@@ -48,6 +48,19 @@ def test_every_view_is_the_one_page_with_a_strict_policy_and_no_token(api: Api, 
     assert all(f'"{name}"' in reply.text for name in DIMENSIONS)
 
 
+def test_a_page_names_all_that_it_loads_so_that_it_comes_at_once(api: Api) -> None:
+    overview, runs = (
+        re.findall(r'<link rel="(\w*preload)"[^>]*href="([^"]+)"', api.get(path).text) for path in ("/", "/runs")
+    )
+    assert all(api.get(path).status == 200 for _, path in overview)
+    modules = {path.rsplit("/", 1)[1] for kind, path in overview if kind == "modulepreload"}
+    scripts = (api.get(path).text for kind, path in overview if kind == "modulepreload")
+    imported = {name for script in scripts for name in re.findall(r'from "\./([a-z]+\.js)"', script)}
+    assert modules == imported | {"app.js"}
+    assert [path.rsplit("/", 1)[1] for kind, path in overview if kind == "preload"] == ["plotly.min.js"]
+    assert len(runs) == len(overview) - 1, "only the overview has charts from the start"
+
+
 def test_its_files_are_kept_for_good_under_their_version(api: Api) -> None:
     version = version_of(api)
     for name, kind in (("app.js", "text/javascript"), ("style.css", "text/css"), ("icon.svg", "image/svg+xml")):

@@ -33,7 +33,9 @@ class Assets:
     def __init__(self, assets: Mapping[str, Asset], page: str) -> None:
         self._assets = assets
         self.page = page
-        """The one page, with `{{version}}` and `{{config}}` to be filled in."""
+        """The one page, with `{{version}}`, `{{config}}` and `{{preloads}}` to be filled in."""
+        self.modules = sorted(name for name in assets if name.endswith(".js") and name != CHARTS)
+        """The page's own modules, all of which it loads."""
         digest = hashlib.sha256(page.encode())
         for name in sorted(assets):
             digest.update(name.encode())

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from runlake.fields import DIMENSIONS
 from runlake.messages import Status
-from runlake_query.dashboard.assets import Assets, load_assets
+from runlake_query.dashboard.assets import CHARTS, Assets, load_assets
 from runlake_query.dashboard.paths import ASSETS, VIEWS
 from runlake_query.problems import NotFound
 
@@ -61,7 +61,11 @@ class Pages:
         """Any view."""
         assets = await self._assets()
         config = msgspec.json.encode(Config(assets.version, self._token, sql=self._sql)).decode()
-        text = assets.page.replace("{{version}}", assets.version).replace("{{config}}", config.replace("<", "\\u003c"))
+        text = (
+            assets.page.replace("{{preloads}}", _preloads(assets, charts=request.path == "/"))
+            .replace("{{version}}", assets.version)
+            .replace("{{config}}", config.replace("<", "\\u003c"))
+        )
         headers = {"Cache-Control": "no-cache", "Content-Type": "text/html; charset=utf-8"}
         return web.Response(text=text, headers=SECURITY_HEADERS | headers)
 
@@ -85,3 +89,11 @@ class Pages:
         if self._loading is None or (self._loading.done() and self._loading.exception() is not None):
             self._loading = asyncio.create_task(asyncio.to_thread(load_assets))
         return await asyncio.shield(self._loading)
+
+
+def _preloads(assets: Assets, *, charts: bool) -> str:
+    """All that the page will ask for, so that it is asked for at once and not one file by the other's imports."""
+    links = [f'<link rel="modulepreload" href="/ui/{{{{version}}}}/{name}">' for name in assets.modules]
+    if charts:
+        links.append(f'<link rel="preload" as="script" href="/ui/{{{{version}}}}/{CHARTS}">')
+    return "\n".join(links)

@@ -11,7 +11,8 @@ export class ApiError extends Error {
 }
 
 /** @typedef {[string, string][]} Query */
-/** @typedef {{data: any, position: string, lagMs: number}} Answer */
+/** @typedef {{data: any, position: string, lagMs: number, nextCursor: string | null}} Answer */
+/** @typedef {{items: any[], next: string | null}} Page */
 
 /** @type {Map<string, {tag: string, answer: Answer}>} answers that may still be good; the oldest is forgotten first */
 const kept = new Map();
@@ -42,7 +43,7 @@ export async function get(path, query = [], signal) {
     lagMs: Number(response.headers.get("RunLake-Lag-Ms") ?? 0),
   };
   if (response.status === 304 && known !== undefined) return { ...known.answer, ...told };
-  const answer = { data: await response.json(), ...told };
+  const answer = { data: await response.json(), nextCursor: response.headers.get("RunLake-Next-Cursor"), ...told };
   const tag = response.headers.get("ETag");
   kept.delete(url);
   if (tag !== null) {
@@ -50,6 +51,20 @@ export async function get(path, query = [], signal) {
     if (kept.size > MAX_KEPT) kept.delete(/** @type {string} */ (kept.keys().next().value));
   }
   return answer;
+}
+
+/**
+ * The first pages of a list, one after the other; `next` is the cursor of the page that follows them.
+ * @param {number} count @param {(cursor: Query) => Promise<Page>} read @returns {Promise<Page>}
+ */
+export async function pages(count, read) {
+  const all = await read([]);
+  for (let page = 1; page < count && all.next !== null; page += 1) {
+    const more = await read([["cursor", all.next]]);
+    all.items = [...all.items, ...more.items];
+    all.next = more.next;
+  }
+  return all;
 }
 
 /** GET, as the text that it is. @param {string} url @param {AbortSignal} [signal] */

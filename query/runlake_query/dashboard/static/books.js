@@ -1,7 +1,7 @@
 // @ts-check
 /** Producers: what each sent and what became of it. Quarantine: what was refused, and why. */
 
-import { get, urlOf } from "./api.js";
+import { get, pages, urlOf } from "./api.js";
 import { copy, fill, h } from "./dom.js";
 import { ago, count, exact, moment, size } from "./format.js";
 import { seldom } from "./live.js";
@@ -58,6 +58,8 @@ export function quarantine(main, shell) {
   let place = Place.now();
   const abort = new AbortController();
   const panel = new Panel("Quarantine", { wide: true });
+  let shown = 1;
+  const older = h("button", { type: "button", onclick: () => { shown += 1; void load(); } }, "Older ones");
   fill(main, h("h1", { class: "unseen" }, "Quarantine"),
     h("p", { class: "intro" }, "Messages that were refused, with the reason and the bytes as they came; their neighbours were accepted."), panel.root);
 
@@ -65,18 +67,23 @@ export function quarantine(main, shell) {
     const asked = /** @type {[string, string][]} */ ([["limit", "100"]]);
     panel.from(urlOf("/api/v1/quarantine", asked), { csv: null });
     try {
-      const { data } = await get("/api/v1/quarantine", asked, abort.signal);
+      let total = 0;
+      const { items, next } = await pages(shown, async (cursor) => {
+        const { data } = await get("/api/v1/quarantine", [...asked, ...cursor], abort.signal);
+        total = data.total;
+        return { items: data.quarantine, next: data.next_cursor };
+      });
       shell.state("");
-      if (data.total === 0) { panel.clear(); panel.empty("Nothing was refused."); return; }
+      if (total === 0) { panel.clear(); panel.empty("Nothing was refused."); return; }
       panel.ready();
-      fill(panel.body, h("p", { class: "counted" }, `${exact(data.quarantine.length)} of ${exact(data.total)}`),
+      fill(panel.body, h("p", { class: "counted" }, `${exact(items.length)} of ${exact(total)}`),
         h("div", { class: "scroll" }, h("table", {},
           h("thead", {}, h("tr", {}, ["When", "Producer", "Field", "Reason", "Raw"].map((title) => h("th", { scope: "col" }, title)))),
-          h("tbody", {}, data.quarantine.map((/** @type {any} */ one) => h("tr", {},
+          h("tbody", {}, items.map((/** @type {any} */ one) => h("tr", {},
             h("td", { title: one.received_at }, moment(one.received_at, place.zone)),
             h("td", { class: "id", title: one.producer }, h("bdi", {}, one.producer || "not known")),
             h("td", {}, one.field ?? ""), h("td", { class: "reason" }, one.reason),
-            h("td", {}, raw(one.raw))))))));
+            h("td", {}, raw(one.raw))))))), next === null ? null : older);
     } catch (error) {
       panel.wrong(error);
       shell.fail(error);

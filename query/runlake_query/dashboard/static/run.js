@@ -1,7 +1,7 @@
 // @ts-check
 /** One run: what it is, its tree in time, its events, its changes. */
 
-import { get, urlOf } from "./api.js";
+import { get, pages, urlOf } from "./api.js";
 import { commitLink } from "./commitlink.js";
 import { fill, h, reconcile } from "./dom.js";
 import { ago, count, duration, exact, money, moment } from "./format.js";
@@ -15,7 +15,7 @@ import { Waterfall } from "./waterfall.js";
 
 /** @typedef {import("./app.js").Shell} Shell */
 
-const MAX_EVENTS = 1000;
+const EVENTS_A_PAGE = 1000;
 const RUNNING_MS = 2000;
 
 /** @param {HTMLElement} main @param {Shell} shell */
@@ -38,7 +38,11 @@ export function run(main, shell) {
   const history = new Panel("Changes", { wide: true });
   const waterfall = new Waterfall(tree.body);
   const timeline = h("ol", { class: "timeline" });
-  events.body.append(timeline);
+  let pagesOfEvents = 1;
+  const moreEvents = h("button", { type: "button", hidden: true, onclick: () => { pagesOfEvents += 1; void loadEvents(); } }, "More events");
+  events.body.append(timeline, moreEvents);
+  let pagesOfChanges = 1;
+  const moreChanges = h("button", { type: "button", onclick: () => { pagesOfChanges += 1; void loadHistory(); } }, "More changes");
   fill(main, head, h("div", { class: "grid two" }, facts.root, maps.root, errors.root, tree.root, events.root, history.root));
 
   async function load() {
@@ -112,15 +116,19 @@ export function run(main, shell) {
   }
 
   async function loadEvents() {
-    const asked = /** @type {[string, string][]} */ ([["limit", String(MAX_EVENTS)]]);
+    const asked = /** @type {[string, string][]} */ ([["limit", String(EVENTS_A_PAGE)]]);
     events.from(urlOf(`${path}/events`, asked), { csv: null });
     try {
-      const { data } = await get(`${path}/events`, asked, abort.signal);
-      if (data.length === 0) { fill(timeline); events.empty("None were told."); return; }
+      const { items, next } = await pages(pagesOfEvents, async (cursor) => {
+        const { data, nextCursor } = await get(`${path}/events`, [...asked, ...cursor], abort.signal);
+        return { items: data, next: nextCursor };
+      });
+      moreEvents.hidden = next === null;
+      if (items.length === 0) { fill(timeline); events.empty("None were told."); return; }
       events.ready();
-      if (data.length === MAX_EVENTS) fill(events.note, `The first ${exact(MAX_EVENTS)}: `, h("a", { href: `${path}/events` }, "all of them"));
+      if (next !== null) fill(events.note, `The first ${exact(items.length)}; `, h("a", { href: `${path}/events` }, "all of them as JSON"));
       const begin = Date.parse(shown.start_time);
-      reconcile(timeline, data, (/** @type {any} */ event) => event.event_id, (/** @type {any} */ event, known) => known ?? h("li", {},
+      reconcile(timeline, items, (/** @type {any} */ event) => event.event_id, (/** @type {any} */ event, known) => known ?? h("li", {},
         h("time", { datetime: event.ts, title: event.ts }, `+ ${duration(Math.max(0, Date.parse(event.ts) - begin))}`),
         h("span", { title: event.type }, h("bdi", {}, event.type)),
         event.payload === null || Object.keys(event.payload).length === 0 ? h("span") : viewer(event.payload)));
@@ -133,13 +141,18 @@ export function run(main, shell) {
     const asked = `${path}/history`;
     history.from(asked, { csv: null });
     try {
-      const { data } = await get(asked, [], abort.signal);
+      let complete = true;
+      const { items, next } = await pages(pagesOfChanges, async (cursor) => {
+        const { data } = await get(asked, cursor, abort.signal);
+        complete &&= data.complete;
+        return { items: data.changes, next: data.next_cursor };
+      });
       history.ready();
-      fill(history.body, h("ol", { class: "timeline" }, data.changes.map((/** @type {any} */ change) => h("li", {},
+      fill(history.body, h("ol", { class: "timeline" }, items.map((/** @type {any} */ change) => h("li", {},
         h("time", { datetime: change.ts, title: `received ${change.received_at}` }, moment(change.ts, place.zone).slice(11)),
-        h("span", { title: `by ${change.producer}` }, change.kind), viewer(change.fields)))));
-      if (!data.complete) history.note.textContent = "The lake does not have the latest ones yet.";
-      if (data.next_cursor !== null) history.note.textContent = `The first ${exact(data.changes.length)}.`;
+        h("span", { title: `by ${change.producer}` }, change.kind), viewer(change.fields)))), next === null ? null : moreChanges);
+      if (!complete) history.note.textContent = "The lake does not have the latest ones yet.";
+      if (next !== null) history.note.textContent = `The first ${exact(items.length)}.`;
     } catch (error) {
       history.wrong(error);
     }
