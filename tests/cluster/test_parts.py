@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import psycopg
 import pytest
 
+from support.network import Network
 from support.objectstore import ObjectStore
 from support.postgres import Postgres
+from support.processes import wait_until
 
 
 def test_postgres_keeps_what_was_committed_when_all_of_it_is_killed(postgres: Postgres, database: str) -> None:
@@ -29,3 +34,28 @@ def test_postgres_knows_nobody_without_the_password(postgres: Postgres, database
 def test_each_test_has_a_bucket_of_its_own(object_store: ObjectStore, bucket: str) -> None:
     assert object_store.create_bucket() != bucket
     assert object_store.keys(bucket) == []
+
+
+def test_hosts_reach_each_other_until_the_cable_is_pulled(network: Network) -> None:
+    one, another = network.add_host(), network.add_host()
+    serve = (
+        "import socket, sys; server = socket.create_server((sys.argv[1], 7000)); print('up', flush=True);"
+        " server.accept()[0].close(); server.close()"
+    )
+    connect = "import socket, sys; socket.create_connection((sys.argv[1], 7000), 0.5).close()"
+
+    def reaches(prefix: tuple[str, ...]) -> bool:
+        command = [*prefix, sys.executable, "-c", connect, another.address]
+        return subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+    with subprocess.Popen(
+        [*another.prefix, sys.executable, "-c", serve, another.address], stdout=subprocess.PIPE
+    ) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"up\n"
+        another.cut()
+        assert not reaches(one.prefix)
+        assert not reaches(())
+        another.mend()
+        wait_until(lambda: reaches(one.prefix), "the address is asked for again")
+        assert server.wait(20) == 0
