@@ -53,15 +53,17 @@ class Freshness:
             self._missed.update(owed)
 
     async def before_not_found(self, reflected: Positions) -> bool:
-        """Called when a read is about to say that there is no such run: True when it should look again, because the
-        worker had more than was reflected. While the worker cannot be asked, what is known is the answer."""
-        position = await self._gateway.position(_ASK_TIMEOUT_S)
-        if position is None or reflected.get(position.worker, 0) >= position.durable:
+        """Called when a read is about to say that there is no such run: True when it should look again, because a
+        worker had more than was reflected. Of workers that cannot be asked, what is known is the answer."""
+        told = await self._gateway.positions(_ASK_TIMEOUT_S)
+        news = {at.worker: at.durable for at in told if reflected.get(at.worker, 0) < at.durable}
+        if not news:
             return False
-        return await self._progress.wait_for({position.worker: position.durable}, self._after_timeout_s)
+        await self._progress.wait_for(news, self._after_timeout_s)
+        return any(self._progress.positions.get(worker, 0) > reflected.get(worker, 0) for worker in news)
 
-    async def catch_up_with_worker(self) -> None:
-        """Wait, bounded, until all that the worker has now is reflected."""
+    async def catch_up_with_workers(self) -> None:
+        """Wait, bounded, until all that the workers have now is reflected."""
         await self.before_not_found({})
 
     async def reach(self, wanted: Mapping[UUID, int]) -> bool:

@@ -73,7 +73,7 @@ class Points:
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="points")
         self._local = threading.local()
         self._names: _Gathering[str | UUID, PointRead] = _Gathering(lambda keys: self._on_thread(_find, keys))
-        self._ids: _Gathering[UUID, bool] = _Gathering(lambda keys: self._on_thread(_known, keys))
+        self._ids: _Gathering[UUID, bool | None] = _Gathering(lambda keys: self._on_thread(_known, keys))
         self._kept: dict[str | UUID, PointRead] = {}
         self._kept_at: Positions = {}
 
@@ -92,11 +92,19 @@ class Points:
         found = await self._on_thread(_find, ids) if ids else {}
         return {read.run.event_id: read.run for read in found.values() if read.run is not None}
 
-    async def is_known(self, event_id: UUID) -> bool:
-        """Whether there is a run of this event_id; quicker than reading it, and mostly no SQL when there is none."""
+    async def is_known(self, event_id: UUID) -> bool | None:
+        """Whether there is a run of this event_id; None when there is not even a change of it. Quicker than reading it,
+        and mostly no SQL when there is nothing."""
         if self._known is not None and not self._known.may_be_known(event_id):
-            return False
+            return None
         return await self._ids.get(event_id)
+
+    async def without_start(self, event_ids: Sequence[UUID]) -> set[UUID]:
+        """Those of these event_ids of which there are changes, and no start."""
+        known = self._known
+        ids = [one for one in event_ids if known is None or known.may_be_known(one)]
+        found = await self._on_thread(_known, ids) if ids else {}
+        return {event_id for event_id, is_run in found.items() if is_run is False}
 
     def recent_bodies(self, event_ids: Sequence[UUID], positions: Positions) -> dict[UUID, bytes]:
         """Those of these runs that are in memory, as they are at exactly these positions. Any thread."""
@@ -183,9 +191,9 @@ class _Gathering(Generic[K, V]):
                 self._at_work -= 1
 
 
-def _known(cursor: duckdb.DuckDBPyConnection, event_ids: list[UUID]) -> dict[UUID, bool]:
-    found = {key for (key,) in _rows(cursor, "known", [str(event_id) for event_id in event_ids])}
-    return {event_id: str(event_id) in found for event_id in event_ids}
+def _known(cursor: duckdb.DuckDBPyConnection, event_ids: list[UUID]) -> dict[UUID, bool | None]:
+    found: dict[str, bool] = dict(_rows(cursor, "known", [str(event_id) for event_id in event_ids]))
+    return {event_id: found.get(str(event_id)) for event_id in event_ids}
 
 
 def _find(cursor: duckdb.DuckDBPyConnection, names: Sequence[str | UUID]) -> dict[str | UUID, PointRead]:

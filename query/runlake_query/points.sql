@@ -1,10 +1,10 @@
 -- Runs by name, many names at a time. `{names}` is a parameter, a list of texts.
 
 -- name: known
--- Which of these event_ids are runs.
-SELECT event_id::VARCHAR
+-- Of which of these event_ids anything is known, and which of them are runs.
+SELECT event_id::VARCHAR, created_at IS NOT NULL
 FROM runs
-WHERE event_id IN (SELECT unnest({names}::VARCHAR[])::UUID) AND created_at IS NOT NULL
+WHERE event_id IN (SELECT unnest({names}::VARCHAR[])::UUID)
 
 -- name: runs
 -- The runs of these event_ids.

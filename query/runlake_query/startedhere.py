@@ -8,7 +8,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from runlake.messages import RunStarted
-from runlake_query.gateway import Delivered
+from runlake_query.delivery import Delivered
 from runlake_query.progress import Progress
 
 _MAX_RUNS = 100_000

@@ -1,8 +1,8 @@
 """The write endpoints: JSON in, messages to ingest, the answer after the durable ack.
 
-A run that the read model knows is answered from it; for all else ingest decides what is new. A fresh run is answered
-from its own message, and a change from the run as it was where all in between is known; everything else is read back
-once the read model reflects it.
+A run that the read model knows is answered from it; for all else ingest decides what is new. A fresh run of which no
+change was known is answered from its own message, and a change from the run as it was where all in between is known;
+everything else is read back once the read model reflects it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from runlake.messages import Message, RunEvent, RunStarted, RunUpdated
 from runlake_query import bodies, events, idempotency
 from runlake_query.answers import JSON, json_answer
 from runlake_query.changedrun import changed_run
+from runlake_query.delivery import Delivered
 from runlake_query.freshness import Freshness
-from runlake_query.gateway import Delivered, Gateway
+from runlake_query.gateway import Gateway
 from runlake_query.keyedlocks import KeyedLocks
 from runlake_query.parameters import Parameters
 from runlake_query.points import Found, Points
@@ -82,20 +83,21 @@ class Writes:
         message, encoded = bodies.read_run(await _body(request), self._utcnow())
         async with self._locks.hold(message.event_id):
             searched = await self._ready_to_search((message.event_id,))
-            if await self._points.is_known(message.event_id):
+            known = await self._points.is_known(message.event_id)
+            if known:
                 await self._freshness.before_read({})  # it may have been changed here a moment ago
                 found = (await self._points.by_id(message.event_id)).run
                 if found is not None:
                     return json_answer(found.body, status=201, headers={**_REPLAYED, **self._reflected()})
             (outcome,) = await self._gateway.deliver([encoded], searched)
-            stored = await self._stored(message, outcome)
+            stored = await self._stored(message, outcome, first=known is None)
         headers = {"RunLake-Position": _position(outcome)} | ({} if stored.new else _REPLAYED)
         return json_answer(stored.body, status=201, headers=headers)
 
     async def create_batch(self, request: web.Request) -> web.Response:
         """`POST /api/v1/runs/batch`"""
         items, bare = bodies.read_batch(await _body(request), self._utcnow())
-        return await self._create_all(items, bare)
+        return await self._create_all(items, bare, together=False)
 
     async def create_all_or_none(self, request: web.Request) -> web.Response:
         """`POST /api/v1/runs/batch-transactional`"""
@@ -111,7 +113,7 @@ class Writes:
         if wrong:
             first = wrong[0]
             raise Problem(400, f"{first.field}: {first.message}. Nothing was stored.", wrong)
-        return await self._create_all(items, bare)
+        return await self._create_all(items, bare, together=True)
 
     async def change(self, request: web.Request) -> web.Response:
         """`PATCH /api/v1/runs/{event_id}`"""
@@ -160,7 +162,8 @@ class Writes:
 
     # Creating
 
-    async def _create_all(self, items: Sequence[bodies.Item], bare: bool) -> web.Response:
+    async def _create_all(self, items: Sequence[bodies.Item], bare: bool, *, together: bool) -> web.Response:
+        """`together`: what cannot be stored whole is an error of the whole request, else of those runs alone."""
         first: dict[UUID, int] = {}
         for index, item in enumerate(items):
             if item.message is not None:
@@ -172,9 +175,12 @@ class Writes:
                 await self._freshness.before_read({})  # as in `create`
                 existing = await self._points.by_ids(list(existing))
             new = [index for event_id, index in first.items() if event_id not in existing]
-            delivered = await self._gateway.deliver([items[index].encoded for index in new], searched) if new else []
+            deliver = self._gateway.deliver if together else self._gateway.deliver_each
+            encoded = [items[index].encoded for index in new]
+            delivered: Sequence[Delivered | NotReady] = await deliver(encoded, searched) if new else []
+            changed = await self._points.without_start([event_id for event_id in first if event_id not in existing])
             outcomes = dict(zip(new, delivered, strict=True))
-            bodies_of, created, refused = await self._outcomes(items, outcomes)
+            bodies_of, created, refused = await self._outcomes(items, outcomes, changed)
         bodies_of |= {str(event_id): found.body.decode() for event_id, found in existing.items()}
         errors: list[dict[str, Any]] = []
         shown: list[str] = []
@@ -184,7 +190,8 @@ class Writes:
                 errors.append({"index": index, "event_id": item.event_id, "error": error})
             else:
                 shown.append(bodies_of[item.event_id or ""])
-        position = {"RunLake-Position": _positions(delivered)} if delivered else self._reflected()
+        stored = [outcome for outcome in delivered if isinstance(outcome, Delivered)]
+        position = {"RunLake-Position": _positions(stored)} if stored else self._reflected()
         if bare:
             answer = {
                 "inserted": created, "duplicates": len(shown) - created, "errors": errors, "total": len(items),
@@ -197,9 +204,10 @@ class Writes:
         return json_answer(body.encode(), status=201, headers=position)
 
     async def _outcomes(
-        self, items: Sequence[bodies.Item], outcomes: dict[int, Delivered]
+        self, items: Sequence[bodies.Item], outcomes: dict[int, Delivered | NotReady], changed: set[UUID]
     ) -> tuple[dict[str, str], int, dict[str, str]]:
-        """The Run objects of what was sent by event_id, how many of them are new, and why others were refused."""
+        """The Run objects of what was sent by event_id, how many of them are new, and why others were refused, or not
+        taken by their worker. Of `changed`, changes were known before their start."""
         shown: dict[str, str] = {}
         refused: dict[str, str] = {}
         behind: list[UUID] = []
@@ -209,14 +217,15 @@ class Writes:
             message = items[index].message
             if message is None:
                 continue
-            if outcome.reason:
-                refused[str(message.event_id)] = outcome.reason
+            if isinstance(outcome, NotReady) or outcome.reason:
+                why = outcome.detail if isinstance(outcome, NotReady) else outcome.reason
+                refused[str(message.event_id)] = why
                 continue
             if not outcome.duplicate:
                 created += 1
                 self._started.note(message, outcome)
             started = None if outcome.duplicate else StartedRun(message)
-            if started is None or started.is_priced:
+            if started is None or started.is_priced or message.event_id in changed:
                 behind.append(message.event_id)
                 wanted[outcome.worker] = max(wanted.get(outcome.worker, 0), outcome.seq)
             else:
@@ -228,13 +237,13 @@ class Writes:
             refused |= dict.fromkeys((str(one) for one in behind if one not in found), _TAKEN)
         return shown, created, refused
 
-    async def _stored(self, message: RunStarted, outcome: Delivered) -> _Stored:
-        """What the answer to one start is, once ingest has taken it."""
+    async def _stored(self, message: RunStarted, outcome: Delivered, *, first: bool) -> _Stored:
+        """What the answer to one start is, once ingest has taken it. `first`: no change of it was known before."""
         _refuse_rejected(outcome)
         if not outcome.duplicate:
             self._started.note(message, outcome)
             started = StartedRun(message)
-            if not started.is_priced:
+            if first and not started.is_priced:
                 return _Stored(started.shown(outcome.received_at), True)
         await self._reach({outcome.worker: outcome.seq})
         found = (await self._points.by_id(message.event_id)).run
@@ -319,7 +328,7 @@ class Writes:
 
     async def _known_events(self, run: Found, ids: Sequence[UUID]) -> dict[str, str]:
         """Those of these events that the run has, by id, as the API shows them."""
-        await self._freshness.catch_up_with_worker()
+        await self._freshness.catch_up_with_workers()
         nothing = Parameters((), ())
         name = str(run.event_id)
         try:

@@ -162,7 +162,8 @@ def test_p2_a_process_that_lags_behind_tells_an_old_run_as_known_whatever_start_
 _FEW_DESCRIPTORS = """
 import asyncio, os, resource, sys
 from runlake.logs import Log
-from runlake_query.gateway import Gateway, IngestUnreachable
+from runlake_query.delivery import IngestUnreachable
+from runlake_query.gateway import Gateway
 
 async def main():
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
