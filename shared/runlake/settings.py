@@ -7,18 +7,23 @@ says something wins. A wrong value is a SettingsError that names where it was se
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import os
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
 
+from runlake.addresses import beyond_loopback, is_loopback
 from runlake.errors import SettingsError
+from runlake.lake import place
+from runlake.lake.place import CatalogAddress, LakePlace
+
+if TYPE_CHECKING:
+    from runlake.curve import ClientKeys, ServerKeys
 
 PREFIX = "RUNLAKE_"
 FILE_NAME = "runlake.toml"
@@ -47,11 +52,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     http: str = "127.0.0.1:8765"
     """host:port of the query process's HTTP API and dashboard."""
     ingest: str = "tcp://127.0.0.1:8766"
-    """Where producers reach the worker's acknowledged socket (ROUTER)."""
+    """Where producers reach the worker's acknowledged socket (ROUTER); of several workers, separated by commas."""
     push: str = "tcp://127.0.0.1:8767"
     """Where bare pushers reach the worker (PULL)."""
     feed: str = "tcp://127.0.0.1:8768"
-    """Where query processes reach the worker's feed (PUB)."""
+    """Where query processes reach the worker's feed (PUB); of several workers, separated by commas."""
     metrics: str = "127.0.0.1:8769"
     """host:port of the worker's own metrics page."""
     token: Secret = Secret()
@@ -73,10 +78,19 @@ class Settings(Struct, frozen=True, kw_only=True):
     """What the PULL socket binds; by default the address of `push`."""
     feed_bind: str = ""
     """What the PUB socket binds; by default the address of `feed`."""
+    keys: Path = Path()
+    """The folder of the worker's keys (`runlake keys`): its own pair, and whom it lets in; by default `<data>/keys`.
+    With a pair in it, all sockets of the worker ask for keys, on loopback too."""
+    server_key: str = ""
+    """The worker's public key, or a file that has it: for who connects to a worker with keys."""
+    client_key: Path = Path()
+    """The file with the pair of who connects to a worker with keys, for its owner or group alone to read."""
     catalog: str = ""
-    """The DuckLake catalog, `sqlite:<path>`; by default `sqlite:<data>/catalog.sqlite`."""
+    """The DuckLake catalog, `sqlite:<path>` or `postgresql://user@host:port/database`; by default
+    `sqlite:<data>/catalog.sqlite`. A password is better in PGPASSWORD or ~/.pgpass."""
     storage: str = ""
-    """The folder of the lake's Parquet files; by default `<data>/lake/`."""
+    """Where the lake's Parquet files are: a folder, or `s3://bucket/prefix/` with the AWS_* variables; by default
+    `<data>/lake/`."""
     read_model: Path = Path()
     """The query process's own folder; by default `<data>/query/`."""
     spool: str = ""
@@ -124,9 +138,49 @@ class Settings(Struct, frozen=True, kw_only=True):
         return self.data / "ingest"
 
     @property
-    def catalog_path(self) -> Path:
-        """The file of a SQLite catalog."""
-        return Path(self.catalog.removeprefix("sqlite:"))
+    def lake(self) -> LakePlace:
+        """Where the lake is."""
+        return LakePlace(CatalogAddress(self.catalog), self.storage)
+
+    @property
+    def server_keys(self) -> ServerKeys | None:
+        """What the worker's sockets ask for; None: nothing, on loopback. Raises SettingsError."""
+        from runlake.keyfolder import KeyFolder  # noqa: PLC0415 (it loads pyzmq, which few commands need)
+
+        keys = KeyFolder(self.keys).server_keys()
+        others = beyond_loopback(",".join((self.ingest_bind, self.push_bind, self.feed_bind)))
+        if keys is None and (others or self.keys != self.data / "keys"):
+            why = f"{', '.join(others)} can be reached from other machines" if others else "it is set"
+            raise SettingsError(
+                f"{variable('keys')}: {why}, and there is no pair of keys in {str(self.keys)!r}."
+                " `runlake keys create server` makes one."
+            )
+        return keys
+
+    @property
+    def client_keys(self) -> ClientKeys | None:
+        """What to connect to the worker with; None: nothing, on loopback. Raises SettingsError."""
+        from runlake import curve  # noqa: PLC0415
+        from runlake.keyfolder import KeyFolder  # noqa: PLC0415
+
+        own = str(self.client_key) if self.client_key != Path() else ""
+        keys = curve.client_keys(self.server_key, own, {}) or KeyFolder(self.keys).local_keys()
+        curve.refuse_open(f"{self.ingest},{self.feed}", keys)
+        return keys
+
+    @property
+    def client_variables(self) -> dict[str, str]:
+        """What says the same to a process that has only the SDK. Raises SettingsError."""
+        from runlake.keyfolder import KeyFolder  # noqa: PLC0415
+
+        folder = KeyFolder(self.keys)
+        if self.server_key or self.client_key != Path():
+            server, client = self.server_key, str(self.client_key)
+        elif folder.local_keys() is not None:
+            server, client = str(folder.server_public), str(folder.local_secret)
+        else:
+            return {}
+        return {variable("server_key"): server, variable("client_key"): client}
 
 
 _FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
@@ -141,11 +195,13 @@ def load(
     flags: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] = os.environ,
     file: Path | None = None,
+    *,
+    listens: bool = True,
 ) -> Settings:
     """Read the settings from every source. `flags` maps setting names to values; None means not given.
 
     `file` defaults to `runlake.toml` in the working folder, which may be missing; one that is named must exist.
-    Raises SettingsError.
+    `listens`: refuse addresses that must not be listened on as things are. Raises SettingsError.
     """
     values: dict[str, tuple[Any, str]] = {}
     for name, value in _read_file(file).items():
@@ -158,7 +214,10 @@ def load(
             values[name] = (value, f"--{name.replace('_', '-')}")
     checked = {name: _convert(name, value, source) for name, (value, source) in values.items()}
     sources = {name: source for name, (_, source) in values.items()}
-    return _complete(Settings(**checked), sources)
+    complete, all_sources = _complete(Settings(**checked), sources)
+    if listens:
+        _refuse_open_sockets(complete, all_sources)
+    return complete
 
 
 def add_flags(parser: argparse.ArgumentParser, *names: str) -> None:
@@ -211,6 +270,8 @@ def _convert(name: str, value: Any, source: str) -> Any:
 
 
 def _told(name: str, value: Any) -> str:
+    if name == "catalog":
+        return repr(place.without_password(str(value)))
     return "what was given" if name in SECRETS else repr(value)
 
 
@@ -242,7 +303,8 @@ def _absolute(path: str | Path) -> Path:
         return Path(path).absolute()
 
 
-def _complete(settings: Settings, sources: Mapping[str, str]) -> Settings:
+def _complete(settings: Settings, sources: Mapping[str, str]) -> tuple[Settings, Mapping[str, str]]:
+    """With the defaults that follow from others, and where each came from."""
     data = _absolute(settings.data)
     filled: dict[str, Any] = {"data": data}
     for name in ("ingest", "push", "feed"):
@@ -250,15 +312,18 @@ def _complete(settings: Settings, sources: Mapping[str, str]) -> Settings:
         if not getattr(settings, bind):
             filled[bind] = getattr(settings, name)
             sources = {**sources, bind: sources.get(name, name)}
-    catalog = settings.catalog or f"sqlite:{data / 'catalog.sqlite'}"
-    filled["catalog"] = f"sqlite:{_absolute(catalog.removeprefix('sqlite:'))}"
-    filled["storage"] = f"{_absolute(settings.storage or data / 'lake')}/"
+    catalog = settings.catalog or f"{place.SQLITE}{data / 'catalog.sqlite'}"
+    if catalog.startswith(place.SQLITE):
+        catalog = f"{place.SQLITE}{_absolute(catalog.removeprefix(place.SQLITE))}"
+    filled["catalog"] = CatalogAddress(catalog)
+    storage = settings.storage or str(data / "lake")
+    filled["storage"] = f"{storage.rstrip('/') if storage.startswith(place.S3) else _absolute(storage)}/"
     filled["read_model"] = settings.read_model if settings.read_model != Path() else data / "query"
+    filled["keys"] = settings.keys if settings.keys != Path() else data / "keys"
     filled["token"] = _token(settings, sources)
     complete = msgspec.structs.replace(settings, **filled)
     _refuse_odd_tokens(complete, sources)
-    _refuse_open_sockets(complete, sources)
-    return complete
+    return complete, sources
 
 
 def _token(settings: Settings, sources: Mapping[str, str]) -> Secret:
@@ -289,7 +354,8 @@ def _refuse_odd_tokens(settings: Settings, sources: Mapping[str, str]) -> None:
 
 
 def _refuse_open_sockets(settings: Settings, sources: Mapping[str, str]) -> None:
-    """Nothing listens beyond loopback without authentication. The HTTP API has tokens, the rest nothing."""
+    """Nothing listens beyond loopback without authentication. The HTTP API has tokens, sockets of ZeroMQ have keys;
+    whether they are of any use, those who open the sockets see (`server_keys`, `client_keys`)."""
     if not is_loopback(settings.http) and not (settings.token and settings.token_scope == "both"):
         missing = "has no token" if not settings.token else f"asks for a token for {settings.token_scope} only"
         raise SettingsError(
@@ -299,27 +365,30 @@ def _refuse_open_sockets(settings: Settings, sources: Mapping[str, str]) -> None
             f" {variable('token_scope')} at both; or use an address on loopback (127.0.0.1, ::1, localhost), with"
             " an SSH tunnel or a reverse proxy that authenticates."
         )
-    for name in ("metrics", "ingest_bind", "push_bind", "feed_bind"):
+    if not is_loopback(settings.metrics):
+        raise SettingsError(
+            f"{sources.get('metrics', 'metrics')}: {settings.metrics!r} is reachable from other machines, and this"
+            " version has no authentication for it; allowed is an address on loopback (127.0.0.1, ::1, localhost)."
+            " Use an SSH tunnel or a reverse proxy that authenticates."
+        )
+    if _has_keys(settings):
+        return
+    for name in ("ingest_bind", "push_bind", "feed_bind"):
         address = getattr(settings, name)
-        if not is_loopback(address):
+        if beyond_loopback(address):
             raise SettingsError(
-                f"{sources.get(name, name)}: {address!r} is reachable from other machines, and this version has no"
-                " authentication for it; allowed is an address on loopback (127.0.0.1, ::1, localhost, ipc://)."
-                " Use an SSH tunnel or a reverse proxy that authenticates."
+                f"{sources.get(name, name)}: {address!r} is beyond this machine, and there are no keys to tell who is"
+                f" who. A worker: `runlake keys create server` makes its pair, in {str(settings.keys)!r}, and `runlake"
+                " keys allow` lets clients in. Who connects to it: `runlake keys create client` makes a pair; then set"
+                f" {variable('server_key')} and {variable('client_key')}. Or use an address on loopback (127.0.0.1,"
+                " ::1, localhost, ipc://), with an SSH tunnel."
             )
 
 
-def is_loopback(address: str) -> bool:
-    """Whether `host:port`, `tcp://host:port` or `ipc://path` can be reached from this machine alone."""
-    if address.startswith("ipc://"):
+def _has_keys(settings: Settings) -> bool:
+    if settings.server_key and settings.client_key != Path():
         return True
-    try:
-        host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
-        if host == "localhost":
-            return True
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return os.path.exists(settings.keys / "server.key_secret")  # noqa: PTH110 (False where it may not be seen)
 
 
 def host_and_port(address: str) -> tuple[str, int]:
@@ -346,12 +415,9 @@ def _check_endpoint(value: str) -> str:
     return _check_http(value.removeprefix("tcp://")) and allowed if value.startswith("tcp://") else allowed
 
 
-def _check_catalog(value: str) -> str:
-    return "" if value.startswith("sqlite:") and len(value) > len("sqlite:") else "sqlite:<path>"
-
-
-def _check_storage(value: str) -> str:
-    return "a folder of this machine" if "://" in value else ""
+def _check_endpoints(value: str) -> str:
+    wrong = any(_check_endpoint(part.strip()) for part in value.split(","))
+    return "tcp://host:port or ipc://path; several workers' are separated by commas" if wrong else ""
 
 
 def _check_log_level(value: str) -> str:
@@ -396,14 +462,14 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "cors_origins": _check_origins,
     "http": _check_http,
     "metrics": _check_http,
-    "ingest": _check_endpoint,
+    "ingest": _check_endpoints,
     "push": _check_endpoint,
-    "feed": _check_endpoint,
+    "feed": _check_endpoints,
     "ingest_bind": _check_endpoint,
     "push_bind": _check_endpoint,
     "feed_bind": _check_endpoint,
-    "catalog": _check_catalog,
-    "storage": _check_storage,
+    "catalog": place.check_catalog,
+    "storage": place.check_storage,
     "sql": _check_switch,
     "spool_full": _check_spool_full,
     "log_level": _check_log_level,

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from runlake.lake.attach import CATALOG, CatalogWatch, attach_copy
-from runlake.lake.duck import connect
+from runlake.lake.attach import CATALOG, read_lake
+from runlake.lake.place import LakePlace
 from support.runlake_command import Command
 
 _FILES = 40
@@ -53,10 +53,6 @@ def _demo(command: Command, *arguments: str) -> dict[str, Any]:
 
 def _lake_counts(command: Command) -> dict[str, int]:
     """What DuckDB finds in the lake itself."""
-    watch = CatalogWatch(command.data / "catalog.sqlite")
-    copy = command.folder / "catalog-copy.sqlite"
-    watch.copy_to(copy)
-    watch.close()
     queries = {
         "runs": "SELECT count(*) FROM lake.runs",
         "events": "SELECT count(*) FROM lake.events",
@@ -65,8 +61,7 @@ def _lake_counts(command: Command) -> dict[str, int]:
         "quarantined": "SELECT count(*) FROM lake.quarantine",
         "messages": "SELECT (SELECT count(*) FROM lake.run_changes) + (SELECT count(*) FROM lake.events)",
     }
-    with connect() as connection:
-        attach_copy(connection, copy)
+    with read_lake(LakePlace.of_files(command.data / "catalog.sqlite", command.data / "lake")) as connection:
         connection.execute(f"USE {CATALOG}")
         return {name: (connection.execute(sql).fetchone() or (0,))[0] for name, sql in queries.items()}
 
