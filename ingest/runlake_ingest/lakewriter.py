@@ -20,8 +20,9 @@ from runlake.errors import LakeError, LakeUnavailable
 from runlake.fields import CHANGE_FIELDS
 from runlake.ids import Uuid7Source
 from runlake.lake import attach, duck, maintenance, schema
-from runlake.lake.durability import ParquetSync, sync_folder
+from runlake.lake.durability import FileSync, file_sync
 from runlake.lake.lines import LINE_COLUMNS, columns_literal
+from runlake.lake.place import LakePlace
 from runlake.lake.retention import forgotten_runs, horizon_of
 from runlake.logs import Log
 from runlake.sqlfile import load_queries
@@ -45,42 +46,44 @@ class LakeWriter:
     """The worker's connection to its lake. Not thread-safe.
 
     `open` makes and migrates the lake where needed. Methods raise LakeError when the lake cannot be used as it is, and
-    LakeUnavailable when trying again later may help; after that, `open` again.
+    LakeUnavailable when trying again later may help; after that, `open` again. `before_commit` is called right before
+    each COMMIT of a flush; what it raises prevents that, and is passed on.
     """
 
     def __init__(
         self,
-        catalog: Path,
-        storage: str,
+        place: LakePlace,
         crash: CrashPoints,
         log: Log,
         limits: maintenance.Limits = maintenance.DEFAULTS,
+        before_commit: Callable[[], object] = lambda: None,
     ) -> None:
-        self._catalog = catalog
-        self._storage = storage
+        self._place = place
         self._crash = crash
         self._log = log
         self._limits = limits
+        self._before_commit = before_commit
         self._maintaining = threading.Lock()
         self._interruptible = False
         self._connection: duckdb.DuckDBPyConnection | None = None
-        self._sync: ParquetSync | None = None
+        self._sync: FileSync | None = None
 
     def open(self) -> UUID:
         """Attach the lake, at the latest schema; returns its UUID."""
         self.close()
         try:
-            connection = duck.connect()
-            attach.attach_for_writing(connection, self._catalog, self._storage)
-            sync_folder(self._catalog.parent)
-            sync_folder(Path(self._storage).parent)
-            sync = ParquetSync(Path(self._storage))
-            schema.migrate(connection, attach.CATALOG, Uuid7Source()(), sync)
-            attach.inline_flushes(connection)
-            maintenance.sort_by_time(connection)
-            lake = schema.lake_id(connection, attach.CATALOG)
+            with attach.alone_in_catalog(self._place):
+                connection = duck.connect(place=self._place)
+                if self._place.is_clustered:
+                    connection.execute(_SQL["patience"])
+                attach.attach_for_writing(connection, self._place)
+                sync = file_sync(self._place)
+                schema.migrate(connection, attach.CATALOG, Uuid7Source()(), sync)
+                attach.inline_flushes(connection)
+                maintenance.sort_by_time(connection)
+                lake = schema.lake_id(connection, attach.CATALOG)
         except (duckdb.Error, OSError) as error:
-            raise LakeUnavailable(f"The lake {self._catalog} cannot be opened: {error}") from error
+            raise LakeUnavailable(f"The lake {self._place.told} cannot be opened: {error}") from error
         self._connection, self._sync = connection, sync
         return lake
 
@@ -102,11 +105,7 @@ class LakeWriter:
 
     def flushed(self, worker: UUID) -> tuple[int, int]:
         """The number of the worker's last flushed segment, and its last flushed `seq`."""
-        try:
-            row = self._open.execute(_SQL["flushed"], {"worker": str(worker)}).fetchone()
-        except duckdb.Error as error:
-            raise LakeUnavailable(f"The flushed position cannot be read: {error}") from error
-        return (int(row[0]), int(row[1])) if row else (0, 0)
+        return LakeReader(self._open).flushed(worker)
 
     def last_of_any(self) -> int:
         """The last `seq` that any worker flushed: where one that is new to a lake that has rows begins."""
@@ -116,6 +115,18 @@ class LakeWriter:
             raise LakeUnavailable(f"The flushed positions cannot be read: {error}") from error
         return int(row[0]) if row else 0
 
+    def number_on(self, workers: Sequence[UUID]) -> None:
+        """Have these workers, who have flushed all, go on behind a position that none of them has given out, and say so
+        in the lake: each worker's log has a gap there, so that nobody takes what follows for what came before."""
+        values = {"workers": msgspec.json.encode([str(worker) for worker in workers]).decode()}
+        try:
+            self._open.execute("BEGIN")
+            self._open.execute(_SQL["number_on"], values)
+            self._before_commit()
+            self._open.execute("COMMIT")
+        except duckdb.Error as error:
+            raise LakeUnavailable(f"Where the workers go on cannot be written: {error}") from error
+
     def flush(self, segment: Segment) -> None:
         """Store a segment whole, in one transaction. Storing it again changes nothing."""
         if self.flushed(segment.worker)[0] >= segment.number:
@@ -124,7 +135,7 @@ class LakeWriter:
         try:
             lost = self._read(segment)
             self._store(segment, lost)
-        except (duckdb.Error, OSError) as error:
+        except (duckdb.Error, OSError, LakeUnavailable) as error:
             self._rollback()
             if self.flushed(segment.worker)[0] >= segment.number:  # the COMMIT had an unknown outcome
                 return
@@ -162,21 +173,7 @@ class LakeWriter:
 
     def window(self, max_ids: int) -> tuple[int, Iterator[tuple[int, int]]]:
         """The horizon (Unix seconds) of a window of at most `max_ids` ids, and the (id, Unix seconds) after it."""
-        try:
-            horizon = self._horizon(max_ids)
-            found = self._open.execute(_SQL["window"], {"horizon": horizon})
-            return horizon, _ids(found)
-        except duckdb.Error as error:
-            raise LakeUnavailable(f"The dedupe window cannot be read from the lake: {error}") from error
-
-    def _horizon(self, max_ids: int) -> int:
-        found = self._open.execute(_SQL["buckets"], {"bucket_us": BUCKET_SECONDS * 1_000_000})
-        held = 0
-        while row := found.fetchone():
-            held += row[1]
-            if held > max_ids:
-                return (int(row[0]) + 1) * BUCKET_SECONDS
-        return 0
+        return LakeReader(self._open).window(max_ids)
 
     @property
     def _open(self) -> duckdb.DuckDBPyConnection:
@@ -240,6 +237,7 @@ class LakeWriter:
         assert self._sync is not None
         self._sync()
         self._crash.passing("flush.before_commit")
+        self._before_commit()
         connection.execute("COMMIT")
         self._crash.passing("flush.after_commit")
 
@@ -252,7 +250,7 @@ class LakeWriter:
         def passing(place: str) -> None:
             self._crash.passing(f"maintain.{place}")
 
-        return maintenance.Maintainer(connection, Path(self._storage), self._limits, self._sync, passing)
+        return maintenance.Maintainer(connection, self._place, self._limits, self._sync, passing)
 
     @contextmanager
     def _may_be_interrupted(self) -> Iterator[None]:
@@ -278,7 +276,7 @@ class LakeWriter:
 
 
 class LakeReader:
-    """Asks the lake for late messages. Not thread-safe."""
+    """Asks the lake what dedupe and numbering have to know. Not thread-safe. Methods raise LakeUnavailable."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
@@ -286,14 +284,40 @@ class LakeReader:
     def close(self) -> None:
         self._connection.close()
 
+    def flushed(self, worker: UUID) -> tuple[int, int]:
+        """The number of a worker's last flushed segment, and its last flushed `seq`."""
+        try:
+            row = self._connection.execute(_SQL["flushed"], {"worker": str(worker)}).fetchone()
+        except duckdb.Error as error:
+            raise LakeUnavailable(f"The flushed position cannot be read: {error}") from error
+        return (int(row[0]), int(row[1])) if row else (0, 0)
+
+    def window(self, max_ids: int) -> tuple[int, Iterator[tuple[int, int]]]:
+        """The horizon (Unix seconds) of a window of at most `max_ids` ids, and the (id, Unix seconds) after it."""
+        try:
+            horizon = self._horizon(max_ids)
+            found = self._connection.execute(_SQL["window"], {"horizon": horizon})
+            return horizon, _ids(found)
+        except duckdb.Error as error:
+            raise LakeUnavailable(f"The dedupe window cannot be read from the lake: {error}") from error
+
     def known(self, wanted: Sequence[LateId]) -> set[int]:
-        """Which of the wanted ids the lake holds, as far as it was asked to look. Raises LakeUnavailable."""
+        """Which of the wanted ids the lake holds, as far as it was asked to look."""
         at_time = [(late.event_id, late.us) for late in wanted if late.us is not None]
         behind = [(late.event_id, late.after) for late in wanted if late.after is not None]
         try:
             return self._at_their_time(at_time) | self._behind(behind)
         except duckdb.Error as error:
             raise LakeUnavailable(f"Late messages cannot be looked up: {error}") from error
+
+    def _horizon(self, max_ids: int) -> int:
+        found = self._connection.execute(_SQL["buckets"], {"bucket_us": BUCKET_SECONDS * 1_000_000})
+        held = 0
+        while row := found.fetchone():
+            held += row[1]
+            if held > max_ids:
+                return (int(row[0]) + 1) * BUCKET_SECONDS
+        return 0
 
     def _at_their_time(self, wanted: Sequence[tuple[int, int]]) -> set[int]:
         if not wanted:

@@ -13,13 +13,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
+from typing import Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from runlake.errors import LakeUnavailable
+from runlake.lake.attach import catalog_bytes
 from runlake.lake.maintenance import Done, Step, Survey
+from runlake.lake.place import LakePlace
 from runlake.logs import Log
 from runlake_ingest.lakewriter import LakeWriter
 from runlake_ingest.retention import Retention
@@ -43,6 +45,7 @@ class Upkeep(Struct, frozen=True):
     removed_files: int = 0
     removed_orphans: int = 0
     failing: int = 0
+    elected: int = 0
     last_cycle_seconds: float = 0.0
     lake_files: int = 0
     lake_bytes: int = 0
@@ -61,6 +64,26 @@ _COUNTED = {
 _ONCE = frozenset(("orphans", "forget", "refused"))
 
 
+class Election(Protocol):
+    """Which of several workers looks after the lake."""
+
+    def win(self) -> bool:
+        """Whether this worker is elected, until `release`. Raises LakeUnavailable."""
+
+    def release(self) -> None:
+        """Let another one be. Raises nothing of the lake's."""
+
+
+class NoElection:
+    """For a worker that has its lake to itself."""
+
+    def win(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+
 class Maintenance:
     """The flusher's thread asks `due_in_s` and calls `work`; `upkeep` and `interrupt` are for any thread.
 
@@ -70,18 +93,20 @@ class Maintenance:
     def __init__(
         self,
         lake: LakeWriter,
-        catalog: Path,
+        place: LakePlace,
         interval_s: float,
         log: Log,
         clock: Callable[[], float] = time.monotonic,
         retention: Retention | None = None,
+        election: Election | None = None,
     ) -> None:
         self._lake = lake
-        self._catalog = catalog
+        self._place = place
         self._interval_s = interval_s
         self._log = log
         self._clock = clock
         self._retention = retention or Retention()
+        self._election = election or NoElection()
         self.upkeep = Upkeep()
         self._next = clock() + interval_s
         self._orphans_at = self._next
@@ -102,8 +127,8 @@ class Maintenance:
     def work(self) -> None:
         """Do one step of the cycle, and begin or end the cycle where it is time. Raises nothing of the lake's."""
         begun = self._clock()
-        if not self._in_cycle:
-            self._begin()
+        if not self._in_cycle and not self._begin():
+            return
         step = self._next_step()
         if step is not None:
             self._do(step)
@@ -115,12 +140,15 @@ class Maintenance:
         """Give up the step at hand: the worker stops."""
         self._lake.interrupt_maintenance()
 
-    def _begin(self) -> None:
-        self._in_cycle = True
+    def _begin(self) -> bool:
+        """Begin a cycle; False when it is another worker's."""
         self._spent = 0.0
         self._did, self._failed = {}, ""
         self._tried.clear()
         self._steps.clear()
+        if not self._is_elected():
+            return False
+        self._in_cycle = True
         if self._clock() >= self._orphans_at:
             self._orphans_at = self._clock() + _ORPHANS_EVERY_S
             self._steps.append(Step("orphans", 0))
@@ -128,6 +156,21 @@ class Maintenance:
             self._steps += self._retention.steps(self._lake, self._clock())
         except LakeUnavailable as error:
             self._failure(str(error))
+        return True
+
+    def _is_elected(self) -> bool:
+        """Who is not elected follows the rules that whoever is has made."""
+        elected = False
+        try:
+            elected = self._election.win()
+            if not elected:
+                self._retention.learn(self._lake)
+        except LakeUnavailable as error:
+            self._failure(str(error))
+        if not elected:
+            self._next = self._clock() + self._interval_s
+        self.upkeep = replace(self.upkeep, elected=int(elected))
+        return elected
 
     def _next_step(self) -> Step | None:
         """The next step of this cycle; None when nothing is left to do."""
@@ -144,10 +187,10 @@ class Maintenance:
         """What is due, without what has been tried in vain."""
         try:
             survey, steps = self._lake.due()
+            self._note(survey)
         except LakeUnavailable as error:
             self._failure(str(error))
             return []
-        self._note(survey)
         return [step for step in steps if _key(step) not in self._tried]
 
     def _do(self, step: Step) -> None:
@@ -178,14 +221,13 @@ class Maintenance:
             self.upkeep = replace(self.upkeep, **{name: getattr(self.upkeep, name) + done.count})
 
     def _note(self, survey: Survey) -> None:
-        size = sum(path.stat().st_size for path in self._catalog.parent.glob(f"{self._catalog.name}*"))
         self.upkeep = replace(
             self.upkeep,
             lake_files=len(survey.files),
             lake_bytes=survey.bytes,
             replaced_files=survey.replaced_files,
             snapshots=survey.snapshots,
-            catalog_bytes=size,
+            catalog_bytes=catalog_bytes(self._place),
         )
 
     def _failure(self, reason: str) -> None:
@@ -197,6 +239,7 @@ class Maintenance:
 
     def _end(self, *, more: bool) -> None:
         self._in_cycle = False
+        self._election.release()
         self._next = self._clock() + self._interval_s
         self.upkeep = replace(
             self.upkeep,

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import zmq
+from msgspec.structs import replace
 
+from runlake import wire
 from runlake.errors import LakeUnavailable
 from runlake.ids import Uuid7Source
+from runlake.keyfolder import KeyFolder
+from runlake.lake.duck import need_psycopg
 from runlake.lake.durability import make_folder
 from runlake.lake.maintenance import Limits as MaintenanceLimits
 from runlake.logs import Log
@@ -22,6 +28,8 @@ from runlake_ingest.dedupe import Window
 from runlake_ingest.expiry import Expiry
 from runlake_ingest.flusher import FlusherThread, flush_segment
 from runlake_ingest.folder import WorkerFolder
+from runlake_ingest.forwarder import Forwarder
+from runlake_ingest.gate import Gate
 from runlake_ingest.journal import Segment
 from runlake_ingest.journalthread import JournalThread
 from runlake_ingest.lakewriter import LakeWriter
@@ -32,10 +40,15 @@ from runlake_ingest.notices import Failed, Flushed, LookedUp, Notices, Sealed
 from runlake_ingest.receiver import Limits, Position, Receiver
 from runlake_ingest.recovery import recover
 from runlake_ingest.retention import Retention
+from runlake_ingest.windowfill import window_from_lake
+
+if TYPE_CHECKING:
+    from runlake_ingest.cluster import Cluster
 
 _DAY_S = 86_400
 _DRAIN_SECONDS = 10.0
 _LAST_FLUSH_SECONDS = 30.0
+_FORWARD_SECONDS = 5.0
 _FIRST_RETRY_SECONDS = 0.1
 _LAST_RETRY_SECONDS = 2.0
 
@@ -43,9 +56,9 @@ _LAST_RETRY_SECONDS = 2.0
 class Worker:
     """Make one, `run` it once, and make a new one to start again.
 
-    Raises AlreadyRunning when the folder has a worker; `run` raises SettingsError when an address is taken, LakeError
-    when the lake cannot be used, OSError when the journal cannot be written, and whatever else ended one of the
-    threads.
+    Raises AlreadyRunning when the folder has a worker; `run` raises that when another process has its lease,
+    SettingsError when an address is taken, LakeError when the lake cannot be used, OSError when the journal cannot be
+    written, and whatever else ended one of the threads.
     """
 
     def __init__(self, settings: Settings, log: Log, manager: ServiceManager, crash: CrashPoints | None = None) -> None:
@@ -55,11 +68,18 @@ class Worker:
         self._crash = crash or CrashPoints()
         self._notices = Notices()
         self._stopping = False
+        keys = settings.server_keys
         make_folder(settings.data)
         self._folder = WorkerFolder(settings.ingest_folder, Uuid7Source())
+        self._member = wire.Member(worker=self._folder.worker, endpoint=settings.ingest)
+        self._cluster = self._in_cluster()
         keep = MaintenanceLimits(settings.maintenance_keep_s, settings.maintenance_merge_mb * 1024 * 1024)
-        self._lake = LakeWriter(settings.catalog_path, settings.storage, self._crash, log, keep)
+        if self._cluster is None:
+            self._lake = LakeWriter(settings.lake, self._crash, log, keep)
+        else:
+            self._lake = LakeWriter(self._cluster.lake, self._crash, log, keep, self._cluster.confirm)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._gate = Gate(self._context, KeyFolder(settings.keys), keys, log)
 
     def stop(self) -> None:
         """Ask `run` to end cleanly. From any thread, and from a signal handler."""
@@ -73,10 +93,28 @@ class Worker:
             if started is not None:
                 self._serve(*started)
         finally:
+            self._gate.close()
             self._context.destroy(linger=0)
             self._lake.close()
+            if self._cluster is not None:
+                self._cluster.close()
             self._folder.close()
             self._notices.close()
+
+    def _in_cluster(self) -> Cluster | None:
+        """The lease and the list of workers, where the catalog is one that several workers can write."""
+        if not self._settings.lake.is_clustered:
+            return None
+        need_psycopg()
+        from runlake_ingest.cluster import Cluster  # noqa: PLC0415 (an extra)
+
+        return Cluster(
+            self._settings.lake, self._member, self._folder.path, self._notices.wake, self._failed("membership"),
+            self._crash, self._log,
+        )  # fmt: skip
+
+    def _failed(self, thread: str) -> Callable[[BaseException], None]:
+        return lambda error: self._notices.put(Failed(thread, error))
 
     def _when_lake_is_there(self, start: Callable[[], tuple[UUID, Window, Position, Expiry]]) -> (
         tuple[UUID, Window, Position, Expiry] | None
@@ -98,21 +136,26 @@ class Worker:
     def _start(self) -> tuple[UUID, Window, Position, Expiry]:
         """Open the lake, bring to it what the journal holds, and rebuild the dedupe window from it."""
         began = time.monotonic()
+        cluster = self._cluster
+        if cluster is not None:
+            cluster.confirm()
         lake = self._lake.open()
         journal, aside = self._folder.journal, self._folder.aside
         segments = recover(journal, aside, lake, lambda worker: self._lake.flushed(worker)[0], self._log)
+        if cluster is not None:
+            cluster.refuse_foreign(segments)
         for done, segment in enumerate(segments):
             self._log.info("recovering", segment=segment.number, messages=segment.messages, left=len(segments) - done)
             self._manager.status(f"Bringing the journal to the lake: {len(segments) - done} segments left")
             self._manager.alive()
             flush_segment(self._lake, segment, self._crash, self._log)
+        if cluster is not None:
+            cluster.begin()  # before the lake is asked: a change that ends from here on is seen
         position = Position(*self._lake.flushed(self._folder.worker))
-        if not position.segment:  # a folder that was restored: its runs go on, and changes fold by `seq`
+        if position == (0, 0):  # a folder that was restored: its runs go on, and changes fold by `seq`
             position = Position(0, self._lake.last_of_any())
-        horizon, ids = self._lake.window(self._settings.window_ids)
-        window = Window(self._settings.window_ids, horizon, position.segment, position.seq)
-        for event_id, seconds in ids:
-            window.admit(event_id, seconds, 0)
+        with closing(self._lake.reader()) as reader:
+            window = window_from_lake(reader, self._settings.window_ids, *position, self._manager.alive)
         self._log.info(
             "recovered",
             segments=len(segments),
@@ -125,11 +168,8 @@ class Worker:
 
     def _serve(self, lake: UUID, window: Window, start: Position, expiry: Expiry) -> None:
         settings, log, put = self._settings, self._log, self._notices.put
-        worker = self._folder.worker
-
-        def failed(thread: str) -> Callable[[BaseException], None]:
-            return lambda error: put(Failed(thread, error))
-
+        worker, cluster, failed = self._folder.worker, self._cluster, self._failed
+        forwarder = Forwarder()
         journal = JournalThread(
             self._folder.journal, lake, worker, start.seq, self._crash, put, lambda segment: put(Sealed(segment)),
             failed("journal"),
@@ -142,10 +182,15 @@ class Worker:
 
         retention = Retention(
             settings.retention_days * _DAY_S, settings.quarantine_days * _DAY_S, expiry,
-            lambda: self._lake.flushed(worker)[1],
+            lambda: self._lake.flushed(worker)[1], clustered=cluster is not None,
         )  # fmt: skip
         maintenance = Maintenance(
-            self._lake, settings.catalog_path, settings.maintenance_interval_ms / 1000, log, retention=retention
+            self._lake,
+            settings.lake,
+            settings.maintenance_interval_ms / 1000,
+            log,
+            retention=retention,
+            election=None if cluster is None else cluster.election,
         )
         flusher = FlusherThread(self._lake, self._crash, flushed, failed("flusher"), log, maintenance)
         lookup = LookupThread(self._lake.reader, lambda known: put(LookedUp(known)), failed("lookup"), log)
@@ -155,9 +200,11 @@ class Worker:
             settings.journal_max_mb * 1024 * 1024,
             settings.credit,
         )
-        router = sockets.bind_router(self._context, settings)
-        pull = sockets.bind_pull(self._context, settings)
-        publisher = sockets.bind_feed(self._context, settings)
+        gate = self._gate
+        router = sockets.bind_router(self._context, settings, gate.keys)
+        pull = sockets.bind_pull(self._context, settings, gate.keys)
+        publisher = sockets.bind_feed(self._context, settings, gate.keys)
+        gate.start((router, pull, publisher), failed("gate"))
         receiver = Receiver(
             lake,
             worker,
@@ -174,11 +221,22 @@ class Worker:
             self._crash,
             log,
             expiry,
+            forwarder.forward,
         )
+        receiver.follow(wire.Workers(version=0, members=[self._member]))
         threads = (journal, flusher, lookup)
         for thread in threads:
             thread.start()
-        page.start(lambda: receiver.counters, receiver.gauges, lambda: maintenance.upkeep)
+        page.start(
+            lambda: replace(receiver.counters, forward_dropped=forwarder.dropped),
+            lambda: replace(receiver.gauges(), lease_held=int(cluster is None or cluster.lease_held)),
+            lambda: maintenance.upkeep,
+            lambda: gate.refused,
+        )
+        if cluster is not None:
+            follow = cluster.follow(receiver, self._lake.reader, settings.window_ids, self._is_going_on).step
+        else:
+            follow = _nothing
         log.info(
             "ready",
             worker=worker,
@@ -192,17 +250,27 @@ class Worker:
         self._manager.ready(f"Taking in messages at {settings.ingest_bind}")
         try:
             while not self._stopping:
+                follow()
                 receiver.step()
                 self._manager.alive()
             self._finish(receiver)
+            forwarder.close(_FORWARD_SECONDS)
         finally:
+            if cluster is not None:
+                cluster.stop(_LAST_FLUSH_SECONDS)
             for thread in threads:
                 thread.stop(_LAST_FLUSH_SECONDS)
             page.stop()
+        gate.close()
         for socket in (router, pull, publisher):
             socket.close(linger=sockets.LINGER_MS)
         self._context.term()
         log.info("stopped", position=receiver.position(), counters=receiver.counters)
+
+    def _is_going_on(self) -> bool:
+        """A turn of a wait: whether to wait on."""
+        self._manager.alive()
+        return not self._stopping
 
     def _finish(self, receiver: Receiver) -> None:
         """Stop taking, drain, flush. What the lake does not take in time stays in the journal."""
@@ -221,3 +289,7 @@ def _until(condition: Callable[[], bool], receiver: Receiver, seconds: float) ->
             return False
         receiver.step(taking=False)
     return True
+
+
+def _nothing() -> None:
+    """What a worker without a list of workers does about it."""

@@ -124,7 +124,7 @@ async def _serve(settings: Settings, log: Log) -> int:
         promises = Promises()
         subscribers = Subscribers(stale_clock.now)
         follower = Follower(
-            catalog=settings.catalog_path,
+            place=settings.lake,
             folder=folder,
             model=model,
             copies=copies,

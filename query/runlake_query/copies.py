@@ -12,7 +12,7 @@ from pathlib import Path
 
 import duckdb
 
-from runlake.lake.attach import CatalogWatch, attach_copy
+from runlake.lake.attach import Watch
 from runlake_query.folder import Folder
 from runlake_query.positions import Positions
 
@@ -38,13 +38,12 @@ class Copies:
         self._newest: Copy | None = None
         self._replaced: list[Copy] = []
 
-    def make(self, watch: CatalogWatch) -> Copy:
+    def make(self, watch: Watch) -> Copy:
         """Copy the catalog and attach the copy, without lending it yet. Raises LakeUnavailable, duckdb.Error."""
         self._made += 1
         copy = Copy(f"lake_{self._made}", self._folder.catalog_copy(self._made))
         try:
-            watch.copy_to(copy.file)
-            attach_copy(self._cursor, copy.file, copy.name)
+            watch.attach(self._cursor, copy.name, copy.file)
         except BaseException:
             _delete(copy.file)
             raise

@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
@@ -27,7 +26,8 @@ import duckdb
 
 from runlake.errors import LakeError, LakeUnavailable
 from runlake.feed import FeedGroup
-from runlake.lake.attach import CatalogWatch
+from runlake.lake.attach import open_watch
+from runlake.lake.place import LakePlace
 from runlake.lake.schema import check_version, lake_id
 from runlake.logs import Log
 from runlake_query.apply import (
@@ -76,7 +76,7 @@ class _Fetched(NamedTuple):
 
 
 class _Fetching(NamedTuple):
-    version: int
+    version: object
     looked_at: float
     future: Future[_Fetched]
 
@@ -87,7 +87,7 @@ class Follower:
     def __init__(
         self,
         *,
-        catalog: Path,
+        place: LakePlace,
         folder: Folder,
         model: ReadModel,
         copies: Copies,
@@ -102,7 +102,7 @@ class Follower:
         feed: FeedLink | None = None,
         changes: Changes | None = None,
     ) -> None:
-        self._catalog = catalog
+        self._place = place
         self._folder = folder
         self._model = model
         self._cursor = model.cursor()
@@ -125,9 +125,8 @@ class Follower:
         self._buffers: dict[tuple[UUID, UUID], FeedBuffer] = {}
         self._gaps: set[UUID] = set()
         self._heard_feed = False
-        self._watch = CatalogWatch(catalog)
-        self._inode: tuple[int, int] | None = None
-        self._seen: int | None = None
+        self._watch = open_watch(place)
+        self._seen: object = None
         self._fetching: _Fetching | None = None
         self._sweeping: Future[None] | None = None
         self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="catalog")
@@ -322,7 +321,6 @@ class Follower:
     def _round(self) -> None:
         if self._fetching is None:
             looked_at = self._progress.looked_at()
-            self._notice_replaced_catalog()
             version = self._watch.version()
             if version != self._seen:
                 self._fetching = _Fetching(
@@ -359,19 +357,6 @@ class Follower:
             sweeping.result()
         if self._copies.replaced:
             self._sweeping = self._fetcher.submit(self._copies.sweep)
-
-    def _notice_replaced_catalog(self) -> None:
-        """A file that was replaced (restored from a backup, say) is another one under the same name."""
-        try:
-            status = self._catalog.stat()
-        except FileNotFoundError:
-            self._watch.close()
-            self._inode = None
-            raise LakeUnavailable(f"There is no catalog at {self._catalog} yet: the ingest worker makes it.") from None
-        inode = (status.st_dev, status.st_ino)
-        if inode != self._inode:
-            self._watch.close()
-            self._inode, self._seen = inode, None
 
     def _fetch(self, confirmed: dict[UUID, tuple[int, int]]) -> _Fetched:
         """On the second thread: copy the catalog, attach the copy, and see what it holds beyond what is `confirmed`."""
@@ -431,7 +416,7 @@ class Follower:
             check_version(self._looking, copy.name)
             return lake_id(self._looking, copy.name)
         except duckdb.CatalogException:
-            raise LakeUnavailable(f"The catalog {self._catalog} has no lake in it yet.") from None
+            raise LakeUnavailable(f"The catalog {self._place.told} has no lake in it yet.") from None
 
     def _adopt(self, lake: UUID, flushed: dict[UUID, int]) -> None:
         """Make sure that the read model is of this lake, and that the lake was not set back by restoring a backup."""

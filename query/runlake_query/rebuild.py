@@ -76,7 +76,7 @@ def _fill(settings: Settings, folder: Folder) -> dict[str, int]:
     progress = Progress()
     damaged = threading.Event()
     follower = Follower(
-        catalog=settings.catalog_path, folder=folder, model=model, copies=copies, progress=progress, log=log,
+        place=settings.lake, folder=folder, model=model, copies=copies, progress=progress, log=log,
         refresh_s=settings.refresh_ms / 1000, window=window, utcnow=_utcnow, on_damage=damaged.set,
         span_messages=_SPAN_MESSAGES,
     )  # fmt: skip

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from runlake.lake.attach import attach_for_writing, inline_flushes
 from runlake.lake.duck import connect
+from runlake.lake.place import LakePlace
 from runlake.lake.schema import migrate
 from runlake.sqlfile import load_queries
 
@@ -23,7 +24,7 @@ def make_history(data: Path, runs: int, end: datetime, seed: int = 1) -> int:
     """Write a lake with so many runs, the last of which starts just before `end`; returns the last position."""
     connection = connect()
     try:
-        attach_for_writing(connection, data / "catalog.sqlite", f"{data / 'lake'}/")
+        attach_for_writing(connection, LakePlace.of_files(data / "catalog.sqlite", data / "lake"))
         migrate(connection, "lake", LAKE, lambda: None)
         inline_flushes(connection)
         connection.execute("SET preserve_insertion_order = true")

@@ -6,7 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from runlake.lake import attach, duck
+from runlake.lake import duck
+from runlake.lake.sqlitecatalog import attach_copy
 
 
 class LakeFacts(NamedTuple):
@@ -23,7 +24,7 @@ def lake_facts(catalog: Path) -> LakeFacts:
     """Read the lake of a stopped worker with plain DuckDB."""
     connection = duck.connect()
     try:
-        attach.attach_copy(connection, catalog)
+        attach_copy(connection, catalog)
 
         def one(sql: str) -> Any:
             row = connection.execute(sql).fetchone()

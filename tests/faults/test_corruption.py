@@ -15,7 +15,8 @@ from faults.faultlayer import Calls
 from faults.faults import LAKE
 from faults.oracle import judge
 from faults.world import DEADLINE_S, Ear, World, compared
-from runlake.lake import attach, duck
+from runlake.lake import duck
+from runlake.lake.sqlitecatalog import attach_copy
 from support.processes import wait_until
 from support.producer import Producer
 from support.samples import event, events
@@ -116,7 +117,7 @@ def _groups(content: bytes) -> list[_Group]:
 def _stored(world: World) -> list[int]:
     connection = duck.connect()
     try:
-        attach.attach_copy(connection, world.site.catalog)
+        attach_copy(connection, world.site.catalog)
         rows = connection.execute("SELECT (payload->>'number')::BIGINT FROM lake.events ORDER BY 1").fetchall()
         return [number for (number,) in rows]
     finally:

@@ -9,6 +9,7 @@ import pytest
 import zmq
 
 from runlake import wire
+from runlake.lake.place import LakePlace
 from runlake.settings import load
 from runlake_ingest import sockets
 from runlake_ingest.crashpoints import CrashPoints
@@ -73,9 +74,8 @@ def test_p1_a_new_lake_s_catalog_and_storage_are_in_folders_that_were_fsynced(
 
     monkeypatch.setattr(os, "fsync", fsync)
     (tmp_path / "storage" / "lake").mkdir(parents=True)
-    writer = LakeWriter(
-        tmp_path / "catalogs" / "catalog.sqlite", f"{tmp_path}/storage/lake/", CrashPoints({}), Logged().log
-    )
+    place = LakePlace.of_files(tmp_path / "catalogs" / "catalog.sqlite", tmp_path / "storage" / "lake")
+    writer = LakeWriter(place, CrashPoints({}), Logged().log)
     writer.open()
     writer.close()
     assert {tmp_path / "catalogs", tmp_path / "storage", tmp_path} <= synced

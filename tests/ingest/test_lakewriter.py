@@ -21,6 +21,7 @@ from runlake.completion import complete
 from runlake.errors import LakeError, LakeUnavailable
 from runlake.fields import CHANGE_FIELDS
 from runlake.lake import duck
+from runlake.lake.place import LakePlace
 from runlake.messages import CommitAssociated, Message, RunEvent, RunStarted, RunUpdated, message_time
 from runlake.wire import MAX_FRAME_BYTES
 from runlake_ingest.crashpoints import CrashPoints
@@ -54,7 +55,7 @@ class Lake:
         self.catalog, self.storage = folder / "data" / "catalog.sqlite", folder / "data" / "lake"
         self.crash = Failing()
         self.logged = Logged()
-        self.writer = LakeWriter(self.catalog, f"{self.storage}/", self.crash, self.logged.log)
+        self.writer = LakeWriter(LakePlace.of_files(self.catalog, self.storage), self.crash, self.logged.log)
         self.id = self.writer.open()
         self.number, self.seq = 0, 0
         self._plain: duckdb.DuckDBPyConnection | None = None
@@ -74,7 +75,7 @@ class Lake:
         """Read with plain DuckDB, as anyone can."""
         if self._plain is None:
             self._plain = duckdb.connect(config={"autoinstall_known_extensions": False})
-            for name in duck.EXTENSIONS:
+            for name in duck.extensions_for(None):
                 self._plain.load_extension(str(duck.extension_path(name)))
             self._plain.execute("SET TimeZone = 'UTC'")
             self._plain.execute(f"ATTACH 'ducklake:sqlite:{self.catalog}' AS lake (READ_ONLY)")
@@ -391,7 +392,7 @@ def test_p1_no_parquet_file_is_committed_before_it_and_its_folder_are_on_disk(
                 seen.append((lake.parquet(), set(synced)))
 
     lake.writer.close()
-    lake.writer = LakeWriter(lake.catalog, f"{lake.storage}/", Watching({}), lake.logged.log)
+    lake.writer = LakeWriter(LakePlace.of_files(lake.catalog, lake.storage), Watching({}), lake.logged.log)
     lake.writer.open()
     old = lake.parquet()
     for _ in range(3):
@@ -444,6 +445,6 @@ def test_a_lake_keeps_its_id_when_it_is_opened_again(lake: Lake) -> None:
 def test_a_catalog_that_is_no_catalog_is_unavailable(tmp_path: Path) -> None:
     catalog = tmp_path / "catalog.sqlite"
     catalog.write_bytes(b"not a database" * 100)
-    writer = LakeWriter(catalog, f"{tmp_path}/lake/", CrashPoints({}), Logged().log)
+    writer = LakeWriter(LakePlace.of_files(catalog, tmp_path / "lake"), CrashPoints({}), Logged().log)
     with pytest.raises(LakeUnavailable, match=r"catalog\.sqlite cannot be opened"):
         writer.open()

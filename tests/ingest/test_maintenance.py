@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from runlake.lake.maintenance import File, Limits, Step, Survey, plan
+from runlake.lake.place import LakePlace
 from runlake.messages import Message
 from runlake_ingest.crashpoints import CrashPoints
 from runlake_ingest.flusher import FlusherThread
@@ -44,6 +45,7 @@ class Lake:
     def __init__(self, folder: Path) -> None:
         self.journal = folder / "journal"
         self.catalog, self.storage = folder / "data" / "catalog.sqlite", folder / "data" / "lake"
+        self.place = LakePlace.of_files(self.catalog, self.storage)
         self.passing = Passing()
         self.logged = Logged()
         self.number = self.seq = 0
@@ -53,7 +55,7 @@ class Lake:
         """The lake opened anew, with other limits."""
         if self.number:
             self.writer.close()
-        self.writer = LakeWriter(self.catalog, f"{self.storage}/", self.passing, self.logged.log, limits)
+        self.writer = LakeWriter(self.place, self.passing, self.logged.log, limits)
         self.id = self.writer.open()
         return self.writer
 
@@ -230,7 +232,7 @@ def test_a_failed_step_leaves_the_lake_as_it_was_is_told_once_and_does_not_hold_
     before = lake.contents()
     source = next(iter((lake.storage / "main" / "events").iterdir()))
     hidden = source.rename(source.with_suffix(".hidden"))
-    maintenance = Maintenance(lake.writer, lake.catalog, 0.001, lake.logged.log)
+    maintenance = Maintenance(lake.writer, lake.place, 0.001, lake.logged.log)
     _cycles(maintenance, 2)
     upkeep = maintenance.upkeep
     assert (upkeep.failures, upkeep.failing, upkeep.merged_files, upkeep.flushes_moved) == (2, 1, 16, 8)
@@ -257,7 +259,7 @@ def test_a_cycle_ends_when_its_time_is_over_and_the_next_one_goes_on(lake: Lake)
         now[0] += 1.0  # every look at the clock is a second later
         return now[0]
 
-    maintenance = Maintenance(lake.writer, lake.catalog, 100.0, lake.logged.log, clock)
+    maintenance = Maintenance(lake.writer, lake.place, 100.0, lake.logged.log, clock)
     for moved, merged in ((8, 0), (8, 8), (8, 16), (8, 24)):
         maintenance.work()
         assert (maintenance.upkeep.flushes_moved, maintenance.upkeep.merged_files) == (moved, merged)
@@ -267,7 +269,7 @@ def test_a_cycle_ends_when_its_time_is_over_and_the_next_one_goes_on(lake: Lake)
 
 
 def test_maintenance_that_is_off_is_never_due(lake: Lake) -> None:
-    assert Maintenance(lake.writer, lake.catalog, 0, lake.logged.log).due_in_s() is None
+    assert Maintenance(lake.writer, lake.place, 0, lake.logged.log).due_in_s() is None
 
 
 def test_a_segment_waits_for_one_step_of_maintenance_at_most(lake: Lake) -> None:
@@ -292,7 +294,7 @@ def test_a_segment_waits_for_one_step_of_maintenance_at_most(lake: Lake) -> None
             over.set()
 
     lake.passing.at = note
-    maintenance = Maintenance(lake.writer, lake.catalog, 0.001, lake.logged.log)
+    maintenance = Maintenance(lake.writer, lake.place, 0.001, lake.logged.log)
     failures: list[BaseException] = []
     flusher = FlusherThread(lake.writer, lake.passing, done, failures.append, lake.logged.log, maintenance)
     flusher.start()

@@ -21,10 +21,11 @@ _FIRST_SCHEMA = """
 import sys, uuid
 from pathlib import Path
 from runlake.lake import attach, duck, schema
+from runlake.lake.place import LakePlace
 
 sql = sys.stdin.read()
 connection = duck.connect()
-attach.attach_for_writing(connection, Path(sys.argv[1]), sys.argv[2])
+attach.attach_for_writing(connection, LakePlace.of_files(*map(Path, sys.argv[1:])))
 connection.execute("USE lake")
 for statement in sql.split(";\\n"):
     connection.execute(statement)
@@ -53,7 +54,7 @@ def first_schema(site: Site, more: str = "") -> None:
     """A lake as the first migration made it, with a log of five runs."""
     first = files("runlake.lake").joinpath("migrations", "0001_initial.sql").read_text("utf-8")
     subprocess.run(
-        [sys.executable, "-c", _FIRST_SCHEMA, str(site.catalog), f"{site.data}/lake/"],
+        [sys.executable, "-c", _FIRST_SCHEMA, str(site.catalog), str(site.data / "lake")],
         input=f"{first}\n{_ROWS}{more}", text=True, check=True, timeout=60,
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ import pytest
 from runlake.lake import duck
 from runlake.lake.attach import CATALOG, attach_for_writing
 from runlake.lake.durability import ParquetSync, sync_file, sync_folder
+from runlake.lake.place import LakePlace
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ def test_a_failure_to_sync_is_passed_on_and_the_file_is_tried_again(
 def test_before_a_commit_exactly_the_files_of_the_transaction_are_synced(tmp_path: Path, synced: list[Path]) -> None:
     storage = tmp_path / "lake"
     connection = duck.connect()
-    attach_for_writing(connection, tmp_path / "catalog.sqlite", f"{storage}/")
+    attach_for_writing(connection, LakePlace.of_files(tmp_path / "catalog.sqlite", storage))
     connection.execute(f"CREATE TABLE {CATALOG}.t (x INTEGER)")
     connection.execute(f"INSERT INTO {CATALOG}.t VALUES (1)")
     sync = ParquetSync(storage)

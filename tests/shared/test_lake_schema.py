@@ -14,8 +14,10 @@ import pytest
 from runlake.errors import LakeError, LakeUnavailable
 from runlake.fields import RUN_FIELD_NAMES
 from runlake.lake import duck, schema
-from runlake.lake.attach import CATALOG, CatalogWatch, attach_copy, attach_for_writing, inline_flushes
+from runlake.lake.attach import CATALOG, attach_for_writing, inline_flushes
 from runlake.lake.durability import ParquetSync
+from runlake.lake.place import LakePlace
+from runlake.lake.sqlitecatalog import SqliteWatch, attach_copy
 from runlake.sqlfile import load_queries
 
 LAKE = UUID("018d4f00-0000-7000-8000-0000000000bb")
@@ -34,7 +36,7 @@ class Files:
 
     def open(self) -> duckdb.DuckDBPyConnection:
         connection = duck.connect()
-        attach_for_writing(connection, self.catalog, f"{self.storage}/")
+        attach_for_writing(connection, LakePlace.of_files(self.catalog, self.storage))
         return connection
 
     def make(self, lake: UUID = LAKE) -> duckdb.DuckDBPyConnection:
@@ -166,7 +168,7 @@ def test_p9_plain_duckdb_reads_the_runs_under_any_name(place: Files, tmp_path: P
         "assert 'runlake' not in sys.modules\n",
         "utf-8",
     )
-    extensions = [str(duck.extension_path(name)) for name in duck.EXTENSIONS]
+    extensions = [str(duck.extension_path(name)) for name in duck.extensions_for(None)]
     done = subprocess.run(
         [sys.executable, str(program), str(place.catalog), *extensions],
         capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path, env={"HOME": str(tmp_path)},
@@ -189,7 +191,7 @@ def test_the_view_does_not_lean_on_the_schema_in_use(lake: duckdb.DuckDBPyConnec
 def test_a_copy_of_the_catalog_is_read_while_the_worker_writes(place: Files, tmp_path: Path) -> None:
     """As the query process does it. The writer is another process: two SQLite libraries share no file in one."""
     place.make().close()
-    watch = CatalogWatch(place.catalog)
+    watch = SqliteWatch(place.catalog)
     try:
         before = watch.version()
         assert watch.version() == before
@@ -213,30 +215,31 @@ def test_a_copy_of_the_catalog_is_read_while_the_worker_writes(place: Files, tmp
 def _start_a_run_elsewhere(place: Files) -> None:
     program = (
         "import sys; from pathlib import Path; from runlake.lake import duck; from runlake.lake.attach import *\n"
-        "connection = duck.connect(); attach_for_writing(connection, Path(sys.argv[1]), sys.argv[2])\n"
+        "place = LakePlace.of_files(*map(Path, sys.argv[1:]))\n"
+        "connection = duck.connect(place=place); attach_for_writing(connection, place)\n"
         'connection.execute("INSERT INTO lake.run_changes BY NAME SELECT uuid() AS worker, 1 AS seq, now() AS'
         " received_at, 'p' AS producer, 'run.started' AS kind, uuid() AS event_id, uuid() AS run_event_id, now() AS ts,"
         " 'r' AS run_id\")\n"
         "connection.close()\n"
     )
-    subprocess.run([sys.executable, "-c", program, str(place.catalog), f"{place.storage}/"], timeout=60, check=True)
+    subprocess.run([sys.executable, "-c", program, str(place.catalog), str(place.storage)], timeout=60, check=True)
 
 
 def test_a_catalog_that_is_not_there_is_a_reason_to_wait(place: Files) -> None:
-    watch = CatalogWatch(place.catalog)
+    watch = SqliteWatch(place.catalog)
     with pytest.raises(LakeUnavailable, match="ingest worker makes it"):
         watch.version()
     place.catalog.parent.mkdir()
     assert not place.catalog.exists()
     place.make().close()
-    assert isinstance(watch.version(), int)
+    assert watch.version() == watch.version()
     watch.close()
 
 
 def test_a_catalog_that_is_no_database_is_a_reason_to_wait_and_not_another_error(place: Files, tmp_path: Path) -> None:
     place.catalog.parent.mkdir()
     place.catalog.write_bytes(b"not a database" * 1000)
-    watch = CatalogWatch(place.catalog)
+    watch = SqliteWatch(place.catalog)
     with pytest.raises(LakeUnavailable, match="cannot be read"):
         watch.version()
         watch.copy_to(tmp_path / "copy.sqlite")
@@ -249,7 +252,7 @@ def test_a_folder_of_any_name_is_a_folder(tmp_path: Path, name: str) -> None:
     with place.make() as connection:
         start_a_run(connection)
         assert connection.execute(f"SELECT count(*) FROM {CATALOG}.runs").fetchall() == [(1,)]
-    watch = CatalogWatch(place.catalog)
+    watch = SqliteWatch(place.catalog)
     watch.copy_to(tmp_path / "copy.sqlite")
     watch.close()
     with duck.connect() as reader:

@@ -18,6 +18,7 @@ from runlake.errors import InvalidPrices
 from runlake.lake import duck, schema
 from runlake.lake.attach import CATALOG, attach_for_writing
 from runlake.lake.durability import ParquetSync
+from runlake.lake.place import LakePlace
 from runlake.prices import Price, built_in_prices, parse_prices
 from support.api import Api
 from support.runlake_command import Command
@@ -86,7 +87,7 @@ def test_the_list_that_comes_with_runlake_says_of_what_day_it_is() -> None:
 def test_a_lake_of_the_first_schema_gets_the_table_with_the_list_and_keeps_its_runs(tmp_path: Path) -> None:
     migrations = schema._migrations()
     with duck.connect() as connection:
-        attach_for_writing(connection, tmp_path / "catalog.sqlite", f"{tmp_path}/lake/")
+        attach_for_writing(connection, LakePlace.of_files(tmp_path / "catalog.sqlite", tmp_path / "lake"))
         connection.execute(f"USE {CATALOG}")
         connection.execute(migrations[0][1])
         connection.execute("INSERT INTO identity VALUES (?, now())", [str(uuid4())])
@@ -192,7 +193,7 @@ def test_reprice_says_so_where_there_is_no_lake_or_nobody_to_ask(tmp_path: Path)
     assert said.returncode == 1
     assert "there is no lake at" in said.stderr
     with duck.connect() as connection:
-        attach_for_writing(connection, command.data / "catalog.sqlite", f"{command.data}/lake/")
+        attach_for_writing(connection, LakePlace.of_files(command.data / "catalog.sqlite", command.data / "lake"))
         schema.migrate(connection, CATALOG, uuid4(), ParquetSync(command.data / "lake"))
     said = command("reprice", "--built-in")
     assert said.returncode == 1

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from runlake.addresses import is_loopback
 from runlake.errors import SettingsError
-from runlake.settings import Settings, add_flags, from_arguments, host_and_port, is_loopback, load, variable
+from runlake.settings import Settings, add_flags, from_arguments, host_and_port, load, variable
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +38,7 @@ def test_defaults_are_complete_absolute_and_on_loopback(folder: Path) -> None:
     data = folder / "runlake-data"
     assert settings.data == data
     assert settings.catalog == f"sqlite:{data}/catalog.sqlite"
-    assert settings.catalog_path == data / "catalog.sqlite"
+    assert settings.lake.catalog_file == data / "catalog.sqlite"
     assert settings.storage == f"{data}/lake/"
     assert settings.read_model == data / "query"
     assert settings.ingest_folder == data / "ingest"
@@ -313,7 +314,7 @@ def test_a_tilde_is_the_home_folder(folder: Path, monkeypatch: pytest.MonkeyPatc
     settings = load({"data": "~/d", "catalog": "sqlite:~/c", "storage": "~/s", "read_model": "~/q"}, {})
     home = folder / "home"
     assert settings.data == home / "d"
-    assert settings.catalog_path == home / "c"
+    assert settings.lake.catalog_file == home / "c"
     assert settings.storage == f"{home}/s/"
     assert settings.read_model == home / "q"
 

@@ -146,10 +146,11 @@ def _own(catalog: Path, storage: str, requests: Iterable[str]) -> None:
     """The child: makes or opens the lake, then writes what it is told and answers when it is committed."""
     from runlake.lake.attach import attach_for_writing, inline_flushes
     from runlake.lake.duck import connect
+    from runlake.lake.place import LakePlace
     from runlake.lake.schema import lake_id, migrate
 
     connection = connect()
-    attach_for_writing(connection, catalog, f"{storage}/")
+    attach_for_writing(connection, LakePlace.of_files(catalog, Path(storage)))
     migrate(connection, "lake", uuid4(), lambda: None)
     inline_flushes(connection)
     columns = {

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from runlake.fields import RUN_FIELD_NAMES
+from runlake.lake.place import LakePlace
 from runlake.logs import Log
 from runlake_query.copies import Copies
 from runlake_query.feedlink import FeedLink
@@ -55,7 +56,8 @@ class Model:
         self.recent = Recent()
         self.subscribers = Subscribers()
         self._follower = Follower(
-            catalog=lake.catalog, folder=self.folder, model=self.model, copies=self.copies, progress=self.progress,
+            place=LakePlace.of_files(lake.catalog, lake.catalog.with_name("lake")),
+            folder=self.folder, model=self.model, copies=self.copies, progress=self.progress,
             log=log, refresh_s=0.005, window=window, utcnow=lambda: NOW, on_damage=lambda: None,
             span_messages=span_messages, reprice_runs=reprice_runs, feed=FeedLink(feed) if feed else None,
             changes=Live(self.recent, self.subscribers),

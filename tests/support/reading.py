@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 
 import duckdb
 
-from runlake.lake import attach, duck
+from runlake.lake import attach
+from runlake.lake.place import LakePlace
 
 _COLUMNS = "SELECT worker, seq, producer, event_id"
 LOG = f"({_COLUMNS} FROM run_changes UNION ALL {_COLUMNS} FROM events)"
@@ -20,20 +20,9 @@ LOG = f"({_COLUMNS} FROM run_changes UNION ALL {_COLUMNS} FROM events)"
 @contextmanager
 def lake_copy(catalog: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection whose current catalog is the lake as it stands now."""
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "copy.sqlite"
-        watch = attach.CatalogWatch(catalog)
-        try:
-            watch.copy_to(copy)
-        finally:
-            watch.close()
-        connection = duck.connect()
-        try:
-            attach.attach_copy(connection, copy)
-            connection.execute(f"USE {attach.CATALOG}")
-            yield connection
-        finally:
-            connection.close()
+    with attach.read_lake(LakePlace.of_files(catalog, catalog.with_name("lake"))) as connection:
+        connection.execute(f"USE {attach.CATALOG}")
+        yield connection
 
 
 def rows(catalog: Path, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:

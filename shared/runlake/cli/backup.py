@@ -12,8 +12,14 @@ from runlake.cli.lakehere import need_duckdb, need_lake
 from runlake.cli.output import print_json
 from runlake.cli.progress import progress_bar
 from runlake.cli.subcommands import Subcommands
+from runlake.lake.place import LakePlace
 
 _LAYOUT = ("catalog.sqlite", "lake")
+_OF_A_CLUSTER = (
+    "a lake whose catalog is in PostgreSQL or whose storage is in S3 is backed up by their own means: turn on"
+    " versioning of the bucket, and dump the catalog's database with `pg_dump`; keep removed versions of objects for"
+    " longer than the dumps. `runlake replay --to FILE` writes the whole log to a file."
+)
 
 
 def add_to(commands: Subcommands) -> None:
@@ -50,14 +56,17 @@ def make_backup(arguments: argparse.Namespace) -> int:
     from runlake.lake.backup import back_up  # noqa: PLC0415
 
     target = arguments.folder.absolute()
-    storage = Path(settings.storage)
+    place = settings.lake
+    storage = place.storage_folder
+    if place.is_clustered or storage is None:
+        raise CommandFailed(_OF_A_CLUSTER)
     if target == storage or storage in target.parents:
         raise CommandFailed(f"{target} is inside the lake that it is to be a copy of.")
     try:
         journal = settings.ingest_folder / "journal"
-        taken = back_up(settings.catalog_path, storage, journal, target, partial(progress_bar, "Backing up, bytes"))
+        taken = back_up(place.catalog_file, storage, journal, target, partial(progress_bar, "Backing up, bytes"))
     except duckdb.Error as error:
-        raise CommandFailed(f"the lake at {settings.catalog_path} cannot be read: {error}") from None
+        raise CommandFailed(f"the lake at {settings.lake.told} cannot be read: {error}") from None
     except OSError as error:
         raise CommandFailed(f"the backup cannot be made: {error}") from None
     manifest = taken.manifest
@@ -79,7 +88,8 @@ def restore_backup(arguments: argparse.Namespace) -> int:
     """Make a data folder. Raises CommandFailed, LakeError."""
     settings = settings_module.from_arguments(arguments)
     need_duckdb()
-    if (settings.catalog_path, Path(settings.storage)) != tuple(settings.data / name for name in _LAYOUT):
+    place = settings.lake
+    if place != LakePlace.of_files(*(settings.data / name for name in _LAYOUT)):
         raise CommandFailed(
             f"a backup is restored below {settings.data}; leave RUNLAKE_CATALOG and RUNLAKE_STORAGE at their defaults."
         )

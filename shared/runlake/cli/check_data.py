@@ -44,33 +44,26 @@ def check_data_folder(settings: Settings) -> Iterator[Finding]:
 
 def check_catalog(settings: Settings) -> Iterator[Finding]:
     """Whether the lake's catalog opens, and is of a version that this RunLake reads."""
-    catalog = settings.catalog_path
-    if not catalog.exists():
-        yield note(f"there is no lake yet at {catalog}; the ingest worker makes it at its first start")
+    place = settings.lake
+    if not place.is_clustered and not place.catalog_file.exists():
+        yield note(f"there is no lake yet at {place.told}; the ingest worker makes it at its first start")
         return
     if importlib.util.find_spec("duckdb") is None:
-        yield note(f"the lake at {catalog} was not opened, because duckdb is missing")
+        yield note(f"the lake at {place.told} was not opened, because duckdb is missing")
         return
-    from runlake.lake.attach import CATALOG, CatalogWatch, attach_copy  # noqa: PLC0415 (an extra)
-    from runlake.lake.duck import connect  # noqa: PLC0415
+    from runlake.lake.attach import CATALOG, read_lake  # noqa: PLC0415 (an extra)
     from runlake.lake.schema import check_version, lake_id  # noqa: PLC0415
 
-    watch = CatalogWatch(catalog)
     try:
-        with tempfile.TemporaryDirectory(prefix="runlake-doctor-") as folder, connect() as connection:
-            copy = Path(folder) / "catalog.sqlite"
-            watch.copy_to(copy)
-            attach_copy(connection, copy)
+        with read_lake(place) as connection:
             schema = check_version(connection, CATALOG)
             identity = lake_id(connection, CATALOG)
     except LakeError as error:
         yield problem(str(error), "stop RunLake, and look at the file; a backup of it may be needed")
     except Exception as error:  # noqa: BLE001 (whatever DuckDB says about a damaged catalog)
-        yield problem(f"the lake at {catalog} cannot be opened: {error}", "restore the data folder from a backup")
+        yield problem(f"the lake at {place.told} cannot be opened: {error}", "restore the data folder from a backup")
     else:
         yield good(f"lake {identity}, schema version {schema}, opens")
-    finally:
-        watch.close()
 
 
 def _nearest_existing(folder: Path) -> Path:

@@ -8,14 +8,16 @@ from importlib.metadata import PackageNotFoundError, version
 
 from runlake.cli.findings import Finding, good, note, problem
 from runlake.errors import LakeError
+from runlake.lake.place import LakePlace
 
 _OLDEST_PYTHON = (3, 11)
 _SERVER_PACKAGES = ("duckdb", "aiohttp")
 _INSTALL = "pip install 'runlake[server]'"
+_INSTALL_CLUSTER = "pip install 'runlake[server,cluster]'"
 
 
-def check_packages() -> Iterator[Finding]:
-    """Python, our own version, and the packages of the two processes."""
+def check_packages(place: LakePlace) -> Iterator[Finding]:
+    """Python, our own version, and the packages of the two processes, for a lake at `place`."""
     python = ".".join(str(part) for part in sys.version_info[:3])
     if sys.version_info[:2] < _OLDEST_PYTHON:
         yield problem(f"Python {python} is too old", "install Python 3.11 or newer, and RunLake for it")
@@ -33,17 +35,17 @@ def check_packages() -> Iterator[Finding]:
         yield note(f"{' and '.join(missing)} missing: agents can run here, the two processes cannot", _INSTALL)
         return
     yield good(f"{', '.join(found)}: enough for the two processes")
-    yield _extensions()
+    yield _extensions(place)
 
 
-def _extensions() -> Finding:
+def _extensions(place: LakePlace) -> Finding:
     """Whether DuckDB loads its extensions from their packages, by doing it."""
-    from runlake.lake.duck import EXTENSIONS, connect  # noqa: PLC0415 (an extra)
+    from runlake.lake.duck import connect, extensions_for  # noqa: PLC0415 (an extra)
 
     try:
-        connect().close()
+        connect(place=place).close()
     except LakeError as error:
-        return problem(str(error), _INSTALL)
+        return problem(str(error), _INSTALL_CLUSTER if place.is_clustered or not place.storage_folder else _INSTALL)
     except Exception as error:  # noqa: BLE001 (whatever DuckDB says about a binary that does not fit)
         return problem(f"DuckDB cannot load its extensions: {error}", f"{_INSTALL} --force-reinstall")
-    return good(f"DuckDB loads {' and '.join(EXTENSIONS)} from their packages, without a download")
+    return good(f"DuckDB loads {' and '.join(extensions_for(place))} from their packages, without a download")

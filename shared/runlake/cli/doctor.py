@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from runlake import settings as settings_module
 from runlake.cli.check_data import check_catalog, check_data_folder
+from runlake.cli.check_keys import check_keys
 from runlake.cli.check_packages import check_packages
 from runlake.cli.check_processes import check_processes
 from runlake.cli.findings import Finding, as_text
@@ -42,7 +43,8 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 
 def _examine(settings: Settings) -> Iterator[Finding]:
-    yield from check_packages()
+    yield from check_packages(settings.lake)
     yield from check_data_folder(settings)
     yield from check_catalog(settings)
+    yield from check_keys(settings)
     yield from check_processes(settings)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runlake import settings as settings_module
@@ -41,7 +39,7 @@ def forget(arguments: argparse.Namespace) -> int:
     """Ask for it, or say what it would be. Raises CommandFailed, LakeError."""
     settings = settings_module.from_arguments(arguments)
     need_lake(settings)
-    flush_if_there(settings.ingest)
+    flush_if_there(settings.ingest, settings.client_keys)
     found = _find(settings, arguments.name)
     what = f"run {printable(found.run_id)} ({found.event_id}): {found.changes:,} changes, {found.events:,} events"
     if arguments.dry_run:
@@ -62,23 +60,16 @@ def forget(arguments: argparse.Namespace) -> int:
 def _find(settings: Settings, name: str) -> Found:
     import duckdb  # noqa: PLC0415 (an extra)
 
-    from runlake.lake.attach import CATALOG, CatalogWatch, attach_copy  # noqa: PLC0415
-    from runlake.lake.duck import connect  # noqa: PLC0415
+    from runlake.lake.attach import CATALOG, read_lake  # noqa: PLC0415
     from runlake.lake.retention import find_run  # noqa: PLC0415
     from runlake.lake.schema import check_version  # noqa: PLC0415
 
-    watch = CatalogWatch(settings.catalog_path)
     try:
-        with tempfile.TemporaryDirectory(prefix="runlake-forget-") as folder, connect() as connection:
-            copy = Path(folder) / "catalog.sqlite"
-            watch.copy_to(copy)
-            attach_copy(connection, copy)
+        with read_lake(settings.lake) as connection:
             check_version(connection, CATALOG)
             found = find_run(connection, CATALOG, name)
     except duckdb.Error as error:
-        raise CommandFailed(f"the lake at {settings.catalog_path} cannot be read: {error}") from None
-    finally:
-        watch.close()
+        raise CommandFailed(f"the lake at {settings.lake.told} cannot be read: {error}") from None
     if found is None:
         raise CommandFailed(f"Run not found: {name}")
     return found

@@ -17,5 +17,6 @@ def need_duckdb() -> None:
 def need_lake(settings: Settings) -> None:
     """Return when the lake of these settings can be opened here. Raises CommandFailed, which says what is missing."""
     need_duckdb()
-    if not settings.catalog_path.is_file():
-        raise CommandFailed(f"there is no lake at {settings.catalog_path} yet: the ingest worker makes it.")
+    place = settings.lake
+    if not place.is_clustered and not place.catalog_file.is_file():
+        raise CommandFailed(f"there is no lake at {place.told} yet: the ingest worker makes it.")

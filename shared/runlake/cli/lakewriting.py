@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from runlake.cli.failure import CommandFailed
@@ -36,18 +35,19 @@ def write_lake(settings: Settings, write: Callable[[duckdb.DuckDBPyConnection], 
             return _write_once(settings, write)
         except duckdb.Error as error:
             if not _will_pass(error) or time.monotonic() >= deadline:
-                raise CommandFailed(f"the lake at {settings.catalog_path} cannot be written: {error}") from None
+                raise CommandFailed(f"the lake at {settings.lake.told} cannot be written: {error}") from None
         time.sleep(_PAUSE_S)
 
 
 def _write_once(settings: Settings, write: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
     from runlake.lake.attach import CATALOG, attach_for_writing  # noqa: PLC0415
     from runlake.lake.duck import connect  # noqa: PLC0415
-    from runlake.lake.durability import ParquetSync  # noqa: PLC0415
+    from runlake.lake.durability import file_sync  # noqa: PLC0415
     from runlake.lake.schema import check_version, latest_version  # noqa: PLC0415
 
-    with connect() as connection, closing(ParquetSync(Path(settings.storage))) as sync:
-        attach_for_writing(connection, settings.catalog_path, settings.storage)
+    place = settings.lake
+    with connect(place=place) as connection, closing(file_sync(place)) as sync:
+        attach_for_writing(connection, place)
         version = check_version(connection, CATALOG)
         if version != latest_version():
             raise LakeError(

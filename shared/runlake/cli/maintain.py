@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runlake import settings as settings_module
@@ -99,26 +97,19 @@ def _due(settings: Settings, limits: Limits) -> tuple[Survey, list[Step], int, d
     """What is due, from a copy of the catalog, which a running worker does not notice."""
     import duckdb  # noqa: PLC0415
 
-    from runlake.lake.attach import CATALOG, CatalogWatch, attach_copy  # noqa: PLC0415
-    from runlake.lake.duck import connect  # noqa: PLC0415
+    from runlake.lake.attach import CATALOG, read_lake  # noqa: PLC0415
     from runlake.lake.maintenance import old_orphans, plan, survey  # noqa: PLC0415
     from runlake.lake.schema import check_version, latest_version  # noqa: PLC0415
 
-    watch = CatalogWatch(settings.catalog_path)
     try:
-        with tempfile.TemporaryDirectory(prefix="runlake-maintain-") as folder, connect() as connection:
-            copy = Path(folder) / "catalog.sqlite"
-            watch.copy_to(copy)
-            attach_copy(connection, copy)
+        with read_lake(settings.lake) as connection:
             version = check_version(connection, CATALOG)
             found = survey(connection, limits, datetime.now(UTC))
-            orphans = old_orphans(connection, Path(settings.storage), limits, datetime.now(UTC))
+            orphans = old_orphans(connection, settings.lake, limits, datetime.now(UTC))
             removals = _removable(settings, connection) if version == latest_version() else {}
             return found, plan(found, limits), len(orphans), removals
     except duckdb.Error as error:
-        raise CommandFailed(f"the lake at {settings.catalog_path} cannot be read: {error}") from None
-    finally:
-        watch.close()
+        raise CommandFailed(f"the lake at {settings.lake.told} cannot be read: {error}") from None
 
 
 def _do(settings: Settings, limits: Limits) -> tuple[Survey, list[Done]]:
@@ -127,14 +118,14 @@ def _do(settings: Settings, limits: Limits) -> tuple[Survey, list[Done]]:
 
     from runlake.lake.attach import CATALOG, attach_for_writing  # noqa: PLC0415
     from runlake.lake.duck import connect  # noqa: PLC0415
-    from runlake.lake.durability import ParquetSync  # noqa: PLC0415
+    from runlake.lake.durability import file_sync  # noqa: PLC0415
     from runlake.lake.maintenance import Maintainer, Step, sort_by_time  # noqa: PLC0415
     from runlake.lake.schema import check_version, latest_version  # noqa: PLC0415
 
-    storage = Path(settings.storage)
+    place = settings.lake
     try:
-        with connect() as connection, closing(ParquetSync(storage)) as sync:
-            attach_for_writing(connection, settings.catalog_path, settings.storage)
+        with connect(place=place) as connection, closing(file_sync(place)) as sync:
+            attach_for_writing(connection, place)
             version = check_version(connection, CATALOG)
             if version != latest_version():
                 raise LakeError(
@@ -142,7 +133,7 @@ def _do(settings: Settings, limits: Limits) -> tuple[Survey, list[Done]]:
                     f" version {latest_version()}."
                 )
             sort_by_time(connection)
-            maintainer = Maintainer(connection, storage, limits, sync)
+            maintainer = Maintainer(connection, place, limits, sync)
             done = [maintainer.run(Step("orphans", 0)), maintainer.run(Step("forget", 0))]
             for name, least in _horizons(settings).items():
                 step = Step(name, 0, least=least)
@@ -155,7 +146,7 @@ def _do(settings: Settings, limits: Limits) -> tuple[Survey, list[Done]]:
                 done += some
             return maintainer.survey(), _summed(done)
     except duckdb.Error as error:
-        raise CommandFailed(f"the lake at {settings.catalog_path} cannot be maintained: {error}") from None
+        raise CommandFailed(f"the lake at {settings.lake.told} cannot be maintained: {error}") from None
 
 
 def _horizons(settings: Settings) -> dict[StepName, int]:

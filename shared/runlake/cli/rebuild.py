@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -38,7 +37,7 @@ def rebuild(arguments: argparse.Namespace) -> int:
     if importlib.util.find_spec("runlake_query") is None:
         raise CommandFailed("the query side is not installed here; install it with `pip install 'runlake[server]'`.")
     flags = {
-        "--data": settings.data, "--catalog": settings.catalog, "--storage": settings.storage,
+        "--data": settings.data, "--storage": settings.storage,
         "--read-model": settings.read_model, "--recent-days": settings.recent_days, "--log-level": "error",
     }  # fmt: skip
     command = [
@@ -48,10 +47,12 @@ def rebuild(arguments: argparse.Namespace) -> int:
         "runlake_query.rebuild",
         *(str(part) for flag in flags.items() for part in flag),
     ]
+    # No flag, which everybody on this machine can see: it may hold a password.
+    environment = {**os.environ, settings_module.variable("catalog"): settings.catalog}
     last: dict[str, Any] = {}
     with (
         progress_bar("Rebuilding, messages", _messages(settings)) as advance,
-        subprocess.Popen(command, stdout=subprocess.PIPE) as process,
+        subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process,
     ):
         assert process.stdout is not None
         done = 0
@@ -73,16 +74,8 @@ def rebuild(arguments: argparse.Namespace) -> int:
 
 def _messages(settings: Settings) -> int:
     """How many messages the lake has."""
-    from runlake.lake.attach import CatalogWatch, attach_copy  # noqa: PLC0415 (an extra)
-    from runlake.lake.duck import connect  # noqa: PLC0415
+    from runlake.lake.attach import read_lake  # noqa: PLC0415 (an extra)
     from runlake.lake.verify import flushed  # noqa: PLC0415
 
-    watch = CatalogWatch(settings.catalog_path)
-    try:
-        with tempfile.TemporaryDirectory(prefix="runlake-rebuild-") as folder, connect() as connection:
-            copy = Path(folder) / "catalog.sqlite"
-            watch.copy_to(copy)
-            attach_copy(connection, copy)
-            return sum(seq for _, seq in flushed(connection).values())
-    finally:
-        watch.close()
+    with read_lake(settings.lake) as connection:
+        return sum(seq for _, seq in flushed(connection).values())

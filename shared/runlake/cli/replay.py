@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from runlake.cli.lakehere import need_lake
 from runlake.cli.progress import progress_bar
 from runlake.cli.subcommands import Subcommands
 from runlake.cli.worker_client import ask_position, flush_if_there
+from runlake.curve import ClientKeys
 from runlake.ids import Uuid7Source
 from runlake.settings import Settings
 
@@ -58,19 +58,19 @@ def replay(arguments: argparse.Namespace) -> int:
     need_lake(settings)
     after, until = _positions(arguments.after), None if arguments.until is None else _positions(arguments.until)
     if "://" in arguments.to:
-        ask_position(arguments.to, _ASK_MS)
-    flush_if_there(settings.ingest)
+        ask_position(arguments.to, _ASK_MS, settings.client_keys)
+    flush_if_there(settings.ingest, settings.client_keys)
     import duckdb  # noqa: PLC0415 (an extra)
 
     try:
         with _lake(settings) as (connection, lake):
             if "://" in arguments.to:
-                _send(connection, arguments.to, after, until)
+                _send(connection, arguments.to, settings.client_keys, after, until)
             else:
                 question = hashlib.sha256(f"{lake} {arguments.after} {arguments.until}".encode()).hexdigest()[:8]
                 _write(connection, Path(arguments.to), question, after, until)
     except duckdb.Error as error:
-        raise CommandFailed(f"the lake at {settings.catalog_path} cannot be read: {error}") from None
+        raise CommandFailed(f"the lake at {settings.lake.told} cannot be read: {error}") from None
     except OSError as error:
         raise CommandFailed(f"{arguments.to} cannot be written: {error.strerror or error}") from None
     return 0
@@ -96,19 +96,11 @@ def _as_text(positions: Mapping[str, int]) -> str:
 
 @contextmanager
 def _lake(settings: Settings) -> Iterator[tuple[duckdb.DuckDBPyConnection, UUID]]:
-    """A connection to a copy of the lake's catalog, and the lake's id."""
-    from runlake.lake.attach import CATALOG, CatalogWatch, attach_copy  # noqa: PLC0415
-    from runlake.lake.duck import connect  # noqa: PLC0415
+    """A connection to the lake as it stands, and the lake's id."""
+    from runlake.lake.attach import CATALOG, read_lake  # noqa: PLC0415
     from runlake.lake.schema import check_version, lake_id  # noqa: PLC0415
 
-    with tempfile.TemporaryDirectory(prefix="runlake-replay-") as folder, connect() as connection:
-        copy = Path(folder) / "catalog.sqlite"
-        watch = CatalogWatch(settings.catalog_path)
-        try:
-            watch.copy_to(copy)
-        finally:
-            watch.close()
-        attach_copy(connection, copy)
+    with read_lake(settings.lake) as connection:
         check_version(connection, CATALOG)
         yield connection, lake_id(connection, CATALOG)
 
@@ -123,7 +115,13 @@ def _log(
     return found, count_messages(connection, CATALOG, found), read_log(connection, CATALOG, found)
 
 
-def _send(connection: duckdb.DuckDBPyConnection, endpoint: str, after: Positions, until: Positions | None) -> None:
+def _send(
+    connection: duckdb.DuckDBPyConnection,
+    endpoint: str,
+    keys: ClientKeys | None,
+    after: Positions,
+    until: Positions | None,
+) -> None:
     """To a worker, in batches of messages that were received together."""
     _, total, log = _log(connection, after, until)
     reached = dict(after)
@@ -145,7 +143,7 @@ def _send(connection: duckdb.DuckDBPyConnection, endpoint: str, after: Positions
 
     with progress_bar("Replaying messages", total) as advance:
         try:
-            with ImportDelivery(endpoint, f"replay-{Uuid7Source()()}") as delivery:
+            with ImportDelivery(endpoint, f"replay-{Uuid7Source()()}", keys=keys) as delivery:
                 for logged in log:
                     encoded = wire.encode_message(logged.message)
                     if last is not None and (

@@ -10,7 +10,6 @@ import argparse
 import importlib.util
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,22 +74,17 @@ def _checks(settings: Settings) -> Iterator[Check]:
 
     from runlake.cli.verify_read_model import check_read_model  # noqa: PLC0415
     from runlake.lake import verify as lake  # noqa: PLC0415
-    from runlake.lake.attach import CATALOG, CatalogWatch, attach_copy  # noqa: PLC0415
-    from runlake.lake.duck import connect  # noqa: PLC0415
+    from runlake.lake.attach import CATALOG, read_lake  # noqa: PLC0415
     from runlake.lake.maintenance import Limits  # noqa: PLC0415
     from runlake.lake.schema import check_version  # noqa: PLC0415
 
     journal = _read_journal(settings.ingest_folder / "journal")
-    watch = CatalogWatch(settings.catalog_path)
     try:
-        with tempfile.TemporaryDirectory(prefix="runlake-verify-") as folder, connect() as connection:
-            copy = Path(folder) / "catalog.sqlite"
-            watch.copy_to(copy)
-            attach_copy(connection, copy)
+        with read_lake(settings.lake) as connection:
             check_version(connection, CATALOG)
             limits = Limits(settings.maintenance_keep_s, 1)
             yield _check_journal(journal, lake.flushed(connection))
-            files = lake.check_files(connection, Path(settings.storage), limits, datetime.now(UTC))
+            files = lake.check_files(connection, settings.lake, limits, datetime.now(UTC))
             yield files
             try:
                 yield from lake.check_rows(connection)
@@ -98,9 +92,7 @@ def _checks(settings: Settings) -> Iterator[Check]:
             except duckdb.Error as error:
                 yield lake.Check("rows", "not all could be read", [str(error)], [])
     except duckdb.Error as error:
-        raise CommandFailed(f"the lake at {settings.catalog_path} cannot be read: {error}") from None
-    finally:
-        watch.close()
+        raise CommandFailed(f"the lake at {settings.lake.told} cannot be read: {error}") from None
 
 
 def _read_journal(folder: Path) -> dict[str, Any]:

@@ -26,29 +26,22 @@ _TRIES = 5
 
 def check_read_model(settings: Settings) -> Check:
     """Compare what the query process at `settings.http` answers with the lake. Raises duckdb.Error, LakeError."""
-    from runlake.lake.attach import CatalogWatch, attach_copy  # noqa: PLC0415 (an extra)
-    from runlake.lake.duck import connect  # noqa: PLC0415
+    from runlake.lake.attach import read_lake  # noqa: PLC0415 (an extra)
     from runlake.lake.verify import Check, flushed, runs_that_differ  # noqa: PLC0415
 
-    watch = CatalogWatch(settings.catalog_path)
-    try:
-        for _ in range(_TRIES):
-            flush_if_there(settings.ingest)
-            with tempfile.TemporaryDirectory(prefix="runlake-verify-") as folder, connect() as connection:
-                export, copy = Path(folder) / "runs.parquet", Path(folder) / "catalog.sqlite"
-                watch.copy_to(copy)
-                attach_copy(connection, copy)
-                wanted = {worker: seq for worker, (_, seq) in flushed(connection).items() if seq}
-                try:
-                    reflected = _download(settings, export, wanted)
-                except (RunLakeError, CommandFailed, OSError) as error:
-                    return Check("read model", f"not compared, for the HTTP API cannot be asked: {error}", [], [])
-                if reflected != wanted:
-                    continue
-                differing = runs_that_differ(connection, export)
-                return Check("read model", f"{_rows(connection, export):,} runs", differing, [])
-    finally:
-        watch.close()
+    for _ in range(_TRIES):
+        flush_if_there(settings.ingest, settings.client_keys)
+        with tempfile.TemporaryDirectory(prefix="runlake-verify-") as folder, read_lake(settings.lake) as connection:
+            export = Path(folder) / "runs.parquet"
+            wanted = {worker: seq for worker, (_, seq) in flushed(connection).items() if seq}
+            try:
+                reflected = _download(settings, export, wanted)
+            except (RunLakeError, CommandFailed, OSError) as error:
+                return Check("read model", f"not compared, for the HTTP API cannot be asked: {error}", [], [])
+            if reflected != wanted:
+                continue
+            differing = runs_that_differ(connection, export)
+            return Check("read model", f"{_rows(connection, export):,} runs", differing, [])
     return Check("read model", "not compared, for messages keep coming: verify again when it is quieter", [], [])
 
 

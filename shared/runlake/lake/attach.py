@@ -1,144 +1,118 @@
-"""Attaching the lake: by its one writer, or through a private copy of its catalog by readers."""
+"""Attaching the lake: by those who write it, and by readers, who see it as it stood at one moment."""
 
 from __future__ import annotations
 
-import os
-import sqlite3
-import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from tempfile import TemporaryDirectory
+from typing import Protocol
 
 import duckdb
 
-from runlake.errors import LakeUnavailable
-from runlake.lake.duck import quote
-from runlake.lake.durability import make_folder
+from runlake.lake import duck
+from runlake.lake.duck import CATALOG_SECRET, connect, need_psycopg, quote
+from runlake.lake.durability import make_folder, sync_folder
+from runlake.lake.place import LakePlace
+from runlake.lake.sqlitecatalog import BUSY_TIMEOUT_MS, SqliteWatch
+from runlake.sqlfile import load_queries
 
-CATALOG = "lake"
+_SQL = load_queries("runlake.lake", "attach.sql")
+CATALOG = duck.CATALOG
 """The name under which our own connections attach the lake."""
-_BUSY_TIMEOUT_MS = 30_000
-_GUEST_TRIES = 20
-_GUEST_PAUSE_S = 0.01
-_T = TypeVar("_T")
 
 
-def attach_for_writing(connection: duckdb.DuckDBPyConnection, catalog_path: Path, storage: str) -> None:
-    """Attach the live catalog as `lake`, making it when it is missing.
+class Watch(Protocol):
+    """Says whether the live catalog has changed, and attaches it as it stands now. One thread uses it."""
 
-    Rows go to Parquet, not into the catalog (but for `flushes`, see `inline_flushes`). The catalog is in WAL mode:
-    readers never block the writer.
+    def version(self) -> object:
+        """Differs from the last one when the catalog has changed. Raises LakeUnavailable."""
+
+    def attach(self, connection: duckdb.DuckDBPyConnection, name: str, file: Path) -> None:
+        """Attach the catalog, read-only and as it stands now, as `name`, which is one of our own identifiers.
+
+        `file`: where a copy of it may go; whoever detaches it removes the file, if it is there. Raises LakeError,
+        LakeUnavailable, duckdb.Error.
+        """
+
+    def close(self) -> None:
+        """Let go of the catalog. The next use opens it again."""
+
+
+def open_watch(place: LakePlace) -> Watch:
+    """A watch over the catalog of a lake, which need not be there yet. Raises LakeError."""
+    if not place.is_clustered:
+        return SqliteWatch(place.catalog_file)
+    need_psycopg()
+    from runlake.lake.postgrescatalog import PostgresWatch  # noqa: PLC0415 (an extra)
+
+    return PostgresWatch(place)
+
+
+@contextmanager
+def read_lake(place: LakePlace) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB of its own with the lake attached as `lake`, as it stands now; no writer notices. Raises LakeError,
+    duckdb.Error, OSError."""
+    watch = open_watch(place)
+    try:
+        with TemporaryDirectory(prefix="runlake-") as folder, connect(place=place) as connection:
+            watch.attach(connection, CATALOG, Path(folder) / "catalog.sqlite")
+            yield connection
+    finally:
+        watch.close()
+
+
+def attach_for_writing(connection: duckdb.DuckDBPyConnection, place: LakePlace) -> None:
+    """Attach the live catalog as `lake`, making it when it is missing. `connection`: of `duck.connect(place=place)`.
+
+    Rows go to Parquet, not into the catalog (but for `flushes`, see `inline_flushes`). Folders that are made are made
+    durably. Raises LakeError, duckdb.Error, OSError.
     """
-    make_folder(catalog_path.parent)
-    make_folder(Path(storage))
-    connection.execute(
-        f"ATTACH {quote(f'ducklake:sqlite:{catalog_path}')} AS {CATALOG} (DATA_PATH {quote(storage)},"
-        f" DATA_INLINING_ROW_LIMIT 0, META_JOURNAL_MODE 'WAL', META_BUSY_TIMEOUT {_BUSY_TIMEOUT_MS})"
-    )
+    folder = place.storage_folder
+    if folder is not None:
+        make_folder(folder)
+    storage = quote(place.storage)
+    if place.is_clustered:
+        from runlake.lake.postgres import ducklake_address  # noqa: PLC0415 (an extra)
+
+        values = {"catalog": quote(ducklake_address(place)), "secret": quote(CATALOG_SECRET)}
+        connection.execute(_SQL["postgres_for_writing"].format(name=CATALOG, storage=storage, **values))
+    else:
+        file = place.catalog_file
+        make_folder(file.parent)
+        catalog = quote(f"ducklake:sqlite:{file}")
+        connection.execute(
+            _SQL["sqlite_for_writing"].format(
+                catalog=catalog, name=CATALOG, storage=storage, busy_timeout_ms=BUSY_TIMEOUT_MS
+            )
+        )
+        sync_folder(file.parent)
+    if folder is not None:
+        sync_folder(folder.parent)
+
+
+def alone_in_catalog(place: LakePlace) -> AbstractContextManager[None]:
+    """For as long as the block runs nobody else makes or migrates the lake. Raises LakeError, LakeUnavailable."""
+    if not place.is_clustered:  # one worker at a time, by the lock of its data folder
+        return nullcontext()
+    need_psycopg()
+    from runlake.lake.postgres import alone  # noqa: PLC0415 (an extra)
+
+    return alone(place)
+
+
+def catalog_bytes(place: LakePlace) -> int:
+    """How large the catalog is on disk. Raises LakeUnavailable."""
+    if place.is_clustered:
+        from runlake.lake.postgrescatalog import database_bytes  # noqa: PLC0415 (an extra)
+
+        return database_bytes(place)
+    file = place.catalog_file
+    return sum(path.stat().st_size for path in file.parent.glob(f"{file.name}*"))
 
 
 def inline_flushes(connection: duckdb.DuckDBPyConnection) -> None:
-    """Keep the small rows of `flushes` in the catalog itself: a Parquet file for each would be a waste."""
-    connection.execute(f"CALL {CATALOG}.set_option('data_inlining_row_limit', 100, table_name => 'flushes')")
-
-
-class _Rest(NamedTuple):
-    """A catalog that nobody has open. It changes only after somebody has opened it."""
-
-    inode: int
-    size: int
-    changed_ns: int
-
-
-class CatalogWatch:
-    """Watches the live SQLite catalog from a process that never attaches it in DuckDB, and makes copies of it.
-
-    Two SQLite libraries in one process break each other's locks on one file; so this process opens the live catalog
-    with Python's `sqlite3` only, and DuckDB reads copies. One thread uses it.
-
-    A user who may read the catalog and not write its folder can do so while somebody has it open: then its -wal and
-    -shm are there. Without them SQLite reads for such a user only what it is told never changes. That holds while
-    nobody has the catalog open, and after each use of it is seen whether it was so all the time.
-    """
-
-    def __init__(self, catalog_path: Path) -> None:
-        self._path = catalog_path
-        self._connection: sqlite3.Connection | None = None
-        self._rest: _Rest | None = None
-
-    def version(self) -> int:
-        """A number that differs from the last one when the catalog has changed. Raises LakeUnavailable."""
-
-        def read(connection: sqlite3.Connection) -> int:
-            if self._rest is not None:
-                return -self._rest.changed_ns
-            return int(connection.execute("PRAGMA data_version").fetchone()[0])
-
-        return self._read(read)
-
-    def copy_to(self, target: Path) -> None:
-        """Write a consistent copy of the catalog to `target`, replacing it. Raises LakeUnavailable."""
-
-        def copy(connection: sqlite3.Connection) -> None:
-            target.unlink(missing_ok=True)
-            with closing(sqlite3.connect(target)) as made:
-                connection.backup(made)
-
-        self._read(copy)
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        self._rest = None
-
-    def _read(self, read: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Use the catalog. Who cannot write its folder tries again when it was opened or closed just then."""
-        tries = 1 if os.access(self._path.parent, os.W_OK) else _GUEST_TRIES
-        while True:
-            tries -= 1
-            try:
-                found = read(self._open())
-                if self._rest is None or self._rest == self._at_rest():
-                    return found
-                reason = "it was opened for writing meanwhile"
-            except (sqlite3.Error, OSError) as error:
-                if not tries:
-                    self.close()
-                    raise self._unreadable(str(error)) from error
-                reason = str(error)
-            self.close()
-            if not tries:
-                raise self._unreadable(reason)
-            time.sleep(_GUEST_PAUSE_S)
-
-    def _open(self) -> sqlite3.Connection:
-        if self._connection is None:
-            if not self._path.is_file():
-                raise LakeUnavailable(f"There is no catalog at {self._path} yet: the ingest worker makes it.")
-            self._rest = None if os.access(self._path.parent, os.W_OK) else self._at_rest()
-            how = "mode=rw" if self._rest is None else "mode=ro&immutable=1"
-            self._connection = sqlite3.connect(
-                f"{self._path.absolute().as_uri()}?{how}",
-                uri=True,
-                timeout=_BUSY_TIMEOUT_MS / 1000,
-                check_same_thread=False,
-            )
-            self._connection.execute("PRAGMA query_only = true")
-        return self._connection
-
-    def _at_rest(self) -> _Rest | None:
-        """What the catalog is, when nobody has it open: who closes it last takes its -wal away."""
-        if self._path.with_name(f"{self._path.name}-wal").exists():
-            return None
-        status = self._path.stat()
-        return _Rest(status.st_ino, status.st_size, status.st_mtime_ns)
-
-    def _unreadable(self, reason: str) -> LakeUnavailable:
-        return LakeUnavailable(f"The catalog {self._path} cannot be read: {reason}")
-
-
-def attach_copy(connection: duckdb.DuckDBPyConnection, copy: Path, name: str = CATALOG) -> None:
-    """Attach a private copy of a catalog, read-only, as `name`. `name` is one of our own identifiers."""
-    connection.execute(f"ATTACH {quote(f'ducklake:sqlite:{copy}')} AS {name} (READ_ONLY)")
+    """Keep the small rows of `flushes` in the catalog itself: a Parquet file for each would be a waste. Raises
+    duckdb.Error."""
+    if ("flushes",) not in connection.execute(_SQL["inlined_tables"].format(name=CATALOG)).fetchall():
+        connection.execute(_SQL["inline"].format(name=CATALOG, table=quote("flushes")))

@@ -29,11 +29,11 @@ import msgspec
 from msgspec import Struct
 
 from runlake.errors import LakeError
-from runlake.lake.attach import CATALOG, CatalogWatch, attach_copy
-from runlake.lake.duck import connect
+from runlake.lake.duck import CATALOG, connect
 from runlake.lake.durability import make_folder, sync_file, sync_folder
 from runlake.lake.filehold import hold_files
 from runlake.lake.schema import check_version, lake_id
+from runlake.lake.sqlitecatalog import SqliteWatch, attach_copy
 from runlake.lake.verify import flushed
 from runlake.sqlfile import load_queries
 
@@ -173,7 +173,7 @@ def _copy_journal(journal: Path, target: Path) -> Iterable[Path]:
 
 
 def _copy_catalog(catalog: Path, target: Path) -> Path:
-    with closing(CatalogWatch(catalog)) as watch:
+    with closing(SqliteWatch(catalog)) as watch:
         watch.copy_to(target)
     sync_file(target)
     return target

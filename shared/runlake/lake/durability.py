@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Protocol
 
 from runlake.lake.newfiles import new_files
+from runlake.lake.place import LakePlace
 
 
 def sync_folder(folder: Path) -> None:
@@ -32,6 +34,32 @@ def sync_file(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+class FileSync(Protocol):
+    """Call it before each COMMIT: then the files that the transaction wrote are durable."""
+
+    def __call__(self) -> object:
+        """Raises OSError, and tries the same files again then."""
+
+    def close(self) -> None:
+        """Stop looking for files. Idempotent."""
+
+
+def file_sync(place: LakePlace) -> FileSync:
+    """What makes the files of a lake durable. Raises OSError."""
+    folder = place.storage_folder
+    return NoSync() if folder is None else ParquetSync(folder)
+
+
+class NoSync:
+    """For object storage: what it has answered for is durable."""
+
+    def __call__(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        pass
 
 
 class ParquetSync:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from runlake.lake.place import LakePlace
+
 _NAME = ".hold"
 
 
@@ -23,9 +25,13 @@ def hold_files(storage: Path) -> Iterator[None]:
 
 
 @contextmanager
-def may_delete(storage: Path) -> Iterator[bool]:
-    """Whether files below `storage` may be deleted as long as the block runs: not while somebody holds them."""
-    lock = _open(storage)
+def may_delete(place: LakePlace) -> Iterator[bool]:
+    """Whether files of a lake may be deleted as long as the block runs: not while somebody holds them. Nobody holds
+    those in object storage."""
+    if place.storage_folder is None:
+        yield True
+        return
+    lock = _open(place.storage_folder)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -38,6 +38,7 @@ from msgspec import Struct
 from runlake.lake.attach import CATALOG
 from runlake.lake.duck import quote
 from runlake.lake.filehold import may_delete
+from runlake.lake.place import LakePlace
 from runlake.lake.quarantine import expire_rows
 from runlake.lake.retention import remove_forgotten, remove_old
 from runlake.sqlfile import load_queries
@@ -179,9 +180,14 @@ def orphans(
     return [path for path in found if path.name not in known]
 
 
-def old_orphans(connection: duckdb.DuckDBPyConnection, storage: Path, limits: Limits, now: datetime) -> list[Path]:
+def old_orphans(connection: duckdb.DuckDBPyConnection, place: LakePlace, limits: Limits, now: datetime) -> list[str]:
     """The orphans that the next `orphans` step removes. Raises duckdb.Error, OSError."""
-    return list(orphans(connection, storage, now - timedelta(seconds=limits.keep_s)))
+    before = now - timedelta(seconds=limits.keep_s)
+    folder = place.storage_folder
+    if folder is not None:
+        return [str(path) for path in orphans(connection, folder, before)]
+    query = _SQL["orphans"].format(lake=CATALOG, until=quote(before.isoformat()), dry_run=True)
+    return [path for (path,) in connection.execute(query).fetchall()]
 
 
 def sort_by_time(connection: duckdb.DuckDBPyConnection) -> None:
@@ -203,13 +209,13 @@ class Maintainer:
     def __init__(
         self,
         connection: duckdb.DuckDBPyConnection,
-        storage: Path,
+        place: LakePlace,
         limits: Limits,
         sync: Callable[[], object],
         passing: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._connection = connection
-        self._storage = storage
+        self._place = place
         self._limits = limits
         self._sync = sync
         self._passing = passing
@@ -227,7 +233,7 @@ class Maintainer:
         """Do one step. While somebody holds the files (`filehold.py`) none is deleted. Raises duckdb.Error, OSError."""
         if step.name not in _DELETING:
             return self._run(step)
-        with may_delete(self._storage) as allowed:
+        with may_delete(self._place) as allowed:
             return self._run(step) if allowed else Done(step)
 
     def _run(self, step: Step) -> Done:
@@ -277,9 +283,12 @@ class Maintainer:
                     return Done(step)
                 return Done(step, len(self._call("remove", until=quote(row[0]))))
             case "orphans":
-                found = old_orphans(self._connection, self._storage, self._limits, datetime.now(UTC))[:_FILES_AT_ONCE]
+                if self._place.storage_folder is None:
+                    until = quote(self._before().isoformat())
+                    return Done(step, len(self._call("orphans", until=until, dry_run=False)))
+                found = old_orphans(connection, self._place, self._limits, now)[:_FILES_AT_ONCE]
                 for path in found:
-                    path.unlink(missing_ok=True)
+                    Path(path).unlink(missing_ok=True)
                 return Done(step, len(found))
 
     def _call(self, name: str, **names: object) -> list[tuple[int, ...]]:

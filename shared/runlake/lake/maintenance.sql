@@ -95,6 +95,10 @@ CALL ducklake_expire_snapshots('{lake}', versions => {versions})
 -- name: remove
 CALL ducklake_cleanup_old_files('{lake}', older_than => {until}::TIMESTAMPTZ + INTERVAL 1 MICROSECOND)
 
+-- name: orphans
+-- Files of object storage that no transaction has committed.
+CALL ducklake_delete_orphaned_files('{lake}', older_than => {until}::TIMESTAMPTZ, dry_run => {dry_run})
+
 -- name: is_sorted
 -- Whether a table's files are sorted when they are merged.
 SELECT count(*)

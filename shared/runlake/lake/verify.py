@@ -18,6 +18,7 @@ from runlake.fields import RUN_FIELDS
 from runlake.lake.attach import CATALOG
 from runlake.lake.duck import quote
 from runlake.lake.maintenance import Limits, old_orphans
+from runlake.lake.place import LakePlace
 from runlake.lake.schema import stored_version
 from runlake.sqlfile import load_queries
 
@@ -63,38 +64,47 @@ def _comparable(name: str, kind: str) -> str:
     return f"{name}::{kind} AS {name}"
 
 
-def check_files(connection: duckdb.DuckDBPyConnection, storage: Path, limits: Limits, now: Any) -> Check:
+def check_files(connection: duckdb.DuckDBPyConnection, place: LakePlace, limits: Limits, now: Any) -> Check:
     """The Parquet files against the catalog. Raises duckdb.Error for the catalog's own faults."""
     live = connection.execute(_SQL["live_files"].format(**_NAMES)).fetchall()
     wrong = []
     size = 0
     for table, path, relative, size_said, rows in live:
         size += size_said
-        file = storage / "main" / table / path if relative else Path(path)
-        problem = _problem_of_file(connection, file, size_said, rows)
+        file = f"{place.storage}main/{table}/{path}" if relative else path
+        problem = _problem_of_file(connection, place, file, size_said, rows)
         if problem:
             wrong.append(f"{file}: {problem}")
     notes = [
         f"{path}: no transaction has committed it; maintenance removes it"
-        for path in old_orphans(connection, storage, limits, now)
+        for path in old_orphans(connection, place, limits, now)
     ]
     return Check("files", f"{len(live):,} live files, {size:,} bytes", wrong, notes)
 
 
-def _problem_of_file(connection: duckdb.DuckDBPyConnection, file: Path, size: int, rows: int) -> str:
+def _problem_of_file(connection: duckdb.DuckDBPyConnection, place: LakePlace, file: str, size: int, rows: int) -> str:
     """What is wrong with a file; "" when nothing is."""
     try:
-        found = file.stat().st_size
+        found = _size_of_file(connection, place, file)
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
+    except duckdb.Error as error:
+        return f"it cannot be read: {error}"
     if found != size:
         return f"it has {found:,} bytes; the catalog says {size:,}"
     try:
-        row = connection.execute(_SQL["read_file"].format(path=quote(str(file)))).fetchone()
+        row = connection.execute(_SQL["read_file"].format(path=quote(file))).fetchone()
     except duckdb.Error as error:
         return f"it cannot be read: {error}"
     read = row[0] if row else 0
     return "" if read == rows else f"it has {read:,} rows; the catalog says {rows:,}"
+
+
+def _size_of_file(connection: duckdb.DuckDBPyConnection, place: LakePlace, file: str) -> int:
+    if place.storage_folder is not None:
+        return Path(file).stat().st_size
+    row = connection.execute(_SQL["size_of_file"].format(path=quote(file))).fetchone()
+    return int(row[0]) if row else 0
 
 
 def check_rows(connection: duckdb.DuckDBPyConnection) -> Iterator[Check]:

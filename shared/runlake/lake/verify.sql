@@ -116,6 +116,10 @@ ORDER BY f.data_file_id
 -- Reads every value of a file; returns how many rows it has.
 SELECT count(*), bit_xor(hash(file)) FROM read_parquet({path}) AS file
 
+-- name: size_of_file
+-- Of a file in object storage, without reading it.
+SELECT size FROM read_blob({path})
+
 -- name: differing_runs
 -- Runs that the lake and an export of the read model do not show alike: in one of them only, or with other values.
 WITH lake_runs AS (
