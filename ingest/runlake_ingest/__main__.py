@@ -24,7 +24,7 @@ _LAST_RESTART_SECONDS = 30.0
 _FEW_DESCRIPTORS = 4_096
 _TICK_S = 1.0
 FLAGS = (
-    "data", "ingest", "push", "feed", "metrics", "ingest_bind", "push_bind", "feed_bind", "catalog", "storage",
+    "data", "ingest", "push", "feed", "metrics", "ingest_bind", "push_bind", "feed_bind", "keys", "catalog", "storage",
     "flush_interval_ms", "flush_messages", "journal_max_mb", "window_ids", "credit", "log_level",
     "maintenance_interval_ms", "maintenance_keep_s", "maintenance_merge_mb",
     "retention_days", "quarantine_days",

@@ -6,7 +6,7 @@ The numbers are read when the page is: the worker's hot path counts for itself a
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import AF_INET, AF_INET6
 
@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from runlake.errors import SettingsError
 from runlake.settings import host_and_port, variable
 from runlake_ingest.counters import Counters, Gauges
+from runlake_ingest.gate import REASONS
 from runlake_ingest.maintenance import Upkeep
 
 _FLUSH_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -35,6 +36,9 @@ _COUNTERS = {
     "groups": "Groups written to the journal, each with one fdatasync",
     "segments": "Segments flushed to the lake",
     "pauses": "How often the worker stopped reading its sockets",
+    "not_mine": "Messages not taken, since they, or others of their batch, are other workers'",
+    "forwarded": "Pushed messages of other workers, handed on to them",
+    "forward_dropped": "Those of them that could not be delivered in time, or had no room",
 }
 _GAUGES = {
     "accepted_seq": "The last position accepted",
@@ -45,6 +49,9 @@ _GAUGES = {
     "sealed_segments": "Segments that wait for the lake",
     "waiting_batches": "Batches that wait for a look-up in the lake",
     "window_ids": "Ids that dedupe holds in memory",
+    "list_version": "The version of the list of workers that is followed; 0 without one",
+    "members": "How many workers are on it",
+    "lease_held": "1 while this process holds the worker's lease; always 1 with a catalog in SQLite",
 }
 _UPKEEP_COUNTERS = {
     "cycles": "Cycles of maintenance that have ended",
@@ -59,6 +66,7 @@ _UPKEEP_COUNTERS = {
     "removed_orphans": "Files of transactions that were never committed, deleted",
 }
 _UPKEEP_GAUGES = {
+    "elected": "1 when the last cycle was this worker's; with a catalog in SQLite it always is",
     "failing": "1 when a step of the last cycle failed, else 0; the log has the reason",
     "last_cycle_seconds": "How much work the last cycle was",
     "lake_files": "Live Parquet files when maintenance last looked",
@@ -76,6 +84,7 @@ class MetricsPage(Collector):
         self._counters: Callable[[], Counters] = Counters
         self._gauges: Callable[[], Gauges] = Gauges
         self._upkeep: Callable[[], Upkeep] = Upkeep
+        self._refused: Callable[[], Mapping[str, int]] = dict
         self._registry = CollectorRegistry()
         self._flushes = Histogram(
             "runlake_ingest_flush_seconds", "How long a flush to the lake took", buckets=_FLUSH_BUCKETS_S,
@@ -100,9 +109,10 @@ class MetricsPage(Collector):
         counters: Callable[[], Counters],
         gauges: Callable[[], Gauges],
         upkeep: Callable[[], Upkeep],
+        refused: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         """Serve what these tell; they are called on threads of the page."""
-        self._counters, self._gauges, self._upkeep = counters, gauges, upkeep
+        self._counters, self._gauges, self._upkeep, self._refused = counters, gauges, upkeep, refused
         self._thread.start()
 
     def flushed(self, seconds: float) -> None:
@@ -122,6 +132,13 @@ class MetricsPage(Collector):
             yield CounterMetricFamily(f"runlake_ingest_{name}", text, value=getattr(counters, name))
         for name, text in _GAUGES.items():
             yield GaugeMetricFamily(f"runlake_ingest_{name}", text, value=getattr(gauges, name))
+        refused = self._refused()
+        connections = CounterMetricFamily(
+            "runlake_ingest_refused_connections", "Connections that CURVE kept out, by reason", labels=["reason"]
+        )
+        for reason in REASONS:
+            connections.add_metric([reason], refused.get(reason, 0))
+        yield connections
         upkeep = self._upkeep()
         for name, text in _UPKEEP_COUNTERS.items():
             yield CounterMetricFamily(f"runlake_ingest_maintenance_{name}", text, value=getattr(upkeep, name))

@@ -10,6 +10,8 @@ from socket import socket as UnixSocket  # noqa: N812
 import zmq
 
 from runlake import wire
+from runlake.addresses import is_loopback
+from runlake.curve import ServerKeys
 from runlake.errors import SettingsError
 from runlake.settings import Settings, variable
 
@@ -22,25 +24,31 @@ _KEEPALIVE_COUNT = 3
 _FEED_GROUPS = 64
 
 
-def bind_router(context: zmq.Context[zmq.Socket[bytes]], settings: Settings) -> zmq.Socket[bytes]:
-    """The acknowledged socket. Raises SettingsError when its address cannot be bound."""
+def bind_router(
+    context: zmq.Context[zmq.Socket[bytes]], settings: Settings, keys: ServerKeys | None = None
+) -> zmq.Socket[bytes]:
+    """The acknowledged socket. Raises SettingsError when its address cannot be bound, or is open without keys."""
     socket = _socket(context, zmq.ROUTER, settings)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # an ack without its peer is an error that is counted, not a silent drop
     socket.setsockopt(zmq.SNDHWM, 4 * settings.credit)
-    return _bound(socket, "ingest_bind", settings.ingest_bind)
+    return _bound(socket, "ingest_bind", settings.ingest_bind, keys)
 
 
-def bind_pull(context: zmq.Context[zmq.Socket[bytes]], settings: Settings) -> zmq.Socket[bytes]:
-    """The socket of the bare pushers. Raises SettingsError when its address cannot be bound."""
-    return _bound(_socket(context, zmq.PULL, settings), "push_bind", settings.push_bind)
+def bind_pull(
+    context: zmq.Context[zmq.Socket[bytes]], settings: Settings, keys: ServerKeys | None = None
+) -> zmq.Socket[bytes]:
+    """The socket of the bare pushers. Raises SettingsError as `bind_router` does."""
+    return _bound(_socket(context, zmq.PULL, settings), "push_bind", settings.push_bind, keys)
 
 
-def bind_feed(context: zmq.Context[zmq.Socket[bytes]], settings: Settings) -> zmq.Socket[bytes]:
+def bind_feed(
+    context: zmq.Context[zmq.Socket[bytes]], settings: Settings, keys: ServerKeys | None = None
+) -> zmq.Socket[bytes]:
     """The feed. A listener that does not keep up loses messages here, and reads the lake instead."""
     socket = context.socket(zmq.PUB)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.SNDHWM, _FEED_GROUPS)  # for each listener
-    return _bound(socket, "feed_bind", settings.feed_bind)
+    return _bound(socket, "feed_bind", settings.feed_bind, keys)
 
 
 def _socket(context: zmq.Context[zmq.Socket[bytes]], kind: int, settings: Settings) -> zmq.Socket[bytes]:
@@ -58,8 +66,13 @@ def _socket(context: zmq.Context[zmq.Socket[bytes]], kind: int, settings: Settin
     return socket
 
 
-def _bound(socket: zmq.Socket[bytes], setting: str, address: str) -> zmq.Socket[bytes]:
+def _bound(socket: zmq.Socket[bytes], setting: str, address: str, keys: ServerKeys | None) -> zmq.Socket[bytes]:
+    if keys is None and not is_loopback(address):  # `Settings.server_keys` has said so before, and how to mend it
+        socket.close(linger=0)
+        raise SettingsError(f"{variable(setting)}: {address!r} can be reached from other machines, and has no keys")
     try:
+        if keys is not None:
+            keys.apply(socket)
         if _somebody_listens(address):
             raise zmq.ZMQError(zmq.EADDRINUSE)
         socket.bind(address)

@@ -14,6 +14,7 @@ from struct import Struct
 
 import zmq
 
+from runlake import curve
 from runlake.wire import MAX_FRAME_BYTES
 
 CONNECT_TIMEOUT_MS = 5_000
@@ -44,9 +45,15 @@ class LinkState(Enum):
 class Link:
     """A DEALER socket with the monitor that tells when its one connection is made and lost. One thread uses it."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
-        """Start to connect. Raises zmq.ZMQError for an endpoint that cannot be one."""
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, keys: curve.ClientKeys | None = None
+    ) -> None:
+        """Start to connect, with CURVE where there are keys. Raises zmq.ZMQError for an endpoint that cannot be one."""
         self.state = LinkState.CONNECTING
+        self.refusal = ""
+        """Why the other end would not talk to us, where that is about keys, and what to do."""
+        self._endpoint = endpoint
+        self._keys = keys
         self._socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.RECONNECT_IVL, -1)
@@ -63,6 +70,8 @@ class Link:
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._monitor, zmq.POLLIN)
         try:
+            if keys is not None:
+                keys.apply(self._socket)
             self._socket.connect(endpoint)
         except zmq.ZMQError:
             self.close()
@@ -73,6 +82,11 @@ class Link:
         """What becomes readable when there may be something to do: look with `wait(0)` and `receive`. Edge-triggered
         (ZMQ_FD), so look after each `send` too."""
         return int(self._socket.getsockopt(zmq.FD)), int(self._monitor.getsockopt(zmq.FD))
+
+    def register(self, poller: zmq.Poller) -> None:
+        """Have a poller wake up when `wait` has something to do; for who waits for several links at once."""
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._monitor, zmq.POLLIN)
 
     def send(self, frames: list[bytes]) -> bool:
         """Hand a message to the socket. False when it has no room now, or no connection."""
@@ -109,7 +123,8 @@ class Link:
 
     def _read_monitor(self) -> None:
         while self._monitor.poll(0):
-            event, _ = _EVENT.unpack(self._monitor.recv_multipart(zmq.NOBLOCK)[0])
+            event, value = _EVENT.unpack(self._monitor.recv_multipart(zmq.NOBLOCK)[0])
+            self.refusal = self.refusal or curve.refusal(event, value, self._endpoint, self._keys)
             if event & _LOST:
                 self.state = LinkState.LOST
             elif self.state is LinkState.CONNECTING:

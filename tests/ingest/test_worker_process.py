@@ -145,7 +145,7 @@ def test_an_ipc_address_is_not_taken_away_from_the_worker_that_has_it(site: Site
     ("flags", "words"),
     [
         (("--flush-interval-ms", "soon"), "--flush-interval-ms: 'soon' cannot be used; allowed is"),
-        (("--ingest", "tcp://0.0.0.0:8766"), "has no authentication"),
+        (("--ingest", "tcp://0.0.0.0:8766"), "`runlake keys create server`"),
     ],
 )
 def test_a_wrong_setting_ends_the_worker_before_it_starts(flags: tuple[str, ...], words: str, site: Site) -> None:

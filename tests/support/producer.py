@@ -10,6 +10,7 @@ from uuid import uuid4
 import zmq
 
 from runlake import wire
+from runlake.curve import ClientKeys
 from runlake.messages import Message
 
 REPLY_DEADLINE_S = 60.0
@@ -18,7 +19,7 @@ REPLY_DEADLINE_S = 60.0
 class Producer:
     """One DEALER socket with a name and a numbering. Nothing is sent again unless the test does it."""
 
-    def __init__(self, endpoint: str, name: str | None = None) -> None:
+    def __init__(self, endpoint: str, name: str | None = None, keys: ClientKeys | None = None) -> None:
         self.name = name or f"producer-{uuid4()}"
         self.batch = 0
         self.number = 0
@@ -26,6 +27,8 @@ class Producer:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 1_000)
+        if keys is not None:
+            keys.apply(self._socket)
         self._socket.connect(endpoint)
 
     def send(self, messages: Sequence[Message | bytes]) -> int:

@@ -9,6 +9,7 @@ from runlake.cli.failure import CommandFailed
 from runlake.cli.findings import Finding, good, note, problem
 from runlake.cli.ports import taken
 from runlake.cli.worker_client import WorkerSilent, ask_position
+from runlake.errors import SettingsError
 from runlake.settings import Settings, variable
 from runlake.wire import Position
 
@@ -27,13 +28,17 @@ def check_processes(settings: Settings) -> Iterator[Finding]:
         yield from _free("feed_bind", "feed", settings)
         return
     try:
-        position = ask_position(settings.ingest, _ASK_TIMEOUT_MS)
+        position = ask_position(settings.ingest, _ASK_TIMEOUT_MS, settings.client_keys)
         yield good(
             f"ingest answers at {settings.ingest}: accepted up to {position.accepted:,}, on disk up to"
             f" {position.durable:,}, in the lake up to {position.flushed:,}"
         )
-    except WorkerSilent:
-        if worker_up:
+    except SettingsError:  # the keys, of which more has been said
+        yield problem(f"the worker at {settings.ingest} cannot be asked", "mend the keys")
+    except WorkerSilent as silent:
+        if silent.refusal:
+            yield problem(f"the worker does not talk to us: {silent.refusal}", "make the keys of both sides fit")
+        elif worker_up:
             yield problem(
                 f"what listens at {settings.ingest} does not answer as an ingest worker does",
                 f"stop it, or set {variable('ingest')} to another address",

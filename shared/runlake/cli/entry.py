@@ -18,6 +18,7 @@ from runlake.cli import (
     forget,
     import_sqlite,
     init,
+    keys,
     maintain,
     prices,
     probe,
@@ -33,6 +34,7 @@ from runlake.cli import (
     tail,
     up,
     verify,
+    workers,
 )
 from runlake.cli.failure import FAILED, USAGE, CommandFailed
 from runlake.errors import RunLakeError, SettingsError
@@ -111,8 +113,10 @@ def _parser() -> argparse.ArgumentParser:
         replay,
         rebuild,
         verify,
+        workers,
         doctor,
         init,
+        keys,
         probe,
     ):
         module.add_to(commands)

@@ -19,6 +19,7 @@ import zmq
 from runlake import wire
 from runlake.backoff import Backoff
 from runlake.cli.failure import CommandFailed
+from runlake.curve import ClientKeys
 from runlake.errors import WireError
 from runlake.link import DESCRIPTORS_NEEDED, Link, LinkState, enough_descriptors
 from runlake.outbox import Outbox
@@ -32,8 +33,11 @@ OnAck = Callable[[wire.Ack], None]
 class ImportDelivery:
     """One producer. Every method raises CommandFailed when the worker is silent for `patience_s` seconds."""
 
-    def __init__(self, endpoint: str, producer: str, patience_s: float = _PATIENCE_S) -> None:
+    def __init__(
+        self, endpoint: str, producer: str, patience_s: float = _PATIENCE_S, keys: ClientKeys | None = None
+    ) -> None:
         self._endpoint = endpoint
+        self._keys = keys
         self._patience_s = patience_s
         self._outbox = Outbox(producer)
         self._heard: deque[tuple[int, OnAck]] = deque()
@@ -101,7 +105,7 @@ class ImportDelivery:
             )
         if self._context is None:
             self._context = zmq.Context()
-        return Link(self._context, self._endpoint)
+        return Link(self._context, self._endpoint, self._keys)
 
     def _take(self, frames: list[bytes]) -> bool:
         try:

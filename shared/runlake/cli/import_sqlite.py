@@ -78,12 +78,13 @@ def add_to(commands: Subcommands) -> None:
 
 def import_sqlite(arguments: argparse.Namespace) -> int:
     """Import both tables, and print what was taken, what was known already, and what was skipped and why."""
-    endpoint = settings_module.from_arguments(arguments).ingest
+    settings = settings_module.from_arguments(arguments)
+    endpoint, keys = settings.ingest, settings.client_keys
     source = ImportSource(arguments.path)
     try:
-        lake = ask_position(endpoint, _ASK_TIMEOUT_MS).lake
+        lake = ask_position(endpoint, _ASK_TIMEOUT_MS, keys).lake
         state = ImportState(lake) if arguments.again else load_state(arguments.path, lake)
-        with ImportDelivery(endpoint, f"import-{Uuid7Source()()}") as delivery:
+        with ImportDelivery(endpoint, f"import-{Uuid7Source()()}", keys=keys) as delivery:
             reports = [_import_table(source, table, state, delivery) for table in TABLES]
     finally:
         source.close()

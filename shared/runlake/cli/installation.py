@@ -9,7 +9,7 @@ from string import Template
 
 from msgspec import Struct
 
-from runlake.settings import is_loopback
+from runlake.addresses import is_loopback
 from runlake.settingsdoc import as_toml
 
 MARK = "# Written by `runlake init`"

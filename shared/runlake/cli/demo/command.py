@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import time
 from pathlib import Path
@@ -81,6 +82,7 @@ def _record_work(arguments: argparse.Namespace, settings: Settings) -> int:
         check_writable(arguments.record)
     api = Api(settings.http, settings.token)
     _wait_until_up(settings, api, arguments.wait)
+    os.environ.update(settings.client_variables)  # for the agents
     work = plan(
         tree=arguments.tree,
         repository=arguments.repo,
@@ -111,9 +113,9 @@ def _record_work(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def _replay(arguments: argparse.Namespace, settings: Settings) -> int:
     messages = read_recording(arguments.replay)
-    _wait_for_worker(settings.ingest, arguments.wait)
+    _wait_for_worker(settings, arguments.wait)
     with progress_bar("sending", len(messages)) as advance:
-        result = replay(settings.ingest, messages, arguments.timeout, advance)
+        result = replay(settings.ingest, messages, arguments.timeout, advance, settings.client_keys)
     if for_people(arguments.json):
         print(
             f"Sent {result.sent:,} messages again, byte for byte: {result.accepted:,} accepted,"
@@ -134,8 +136,8 @@ def _wait_until_up(settings: Settings, api: Api, patience_s: float) -> None:
             if time.monotonic() >= deadline:
                 raise
             time.sleep(0.1)
-    _wait_for_worker(settings.ingest, max(0.0, deadline - time.monotonic()))
+    _wait_for_worker(settings, max(0.0, deadline - time.monotonic()))
 
 
-def _wait_for_worker(endpoint: str, patience_s: float) -> None:
-    ask_position(endpoint, max(_ASK_MS, int(patience_s * 1_000)))
+def _wait_for_worker(settings: Settings, patience_s: float) -> None:
+    ask_position(settings.ingest, max(_ASK_MS, int(patience_s * 1_000)), settings.client_keys)

@@ -15,6 +15,7 @@ import zmq
 from msgspec import Struct
 
 from runlake.cli.failure import CommandFailed
+from runlake.curve import ClientKeys
 from runlake.errors import WireError
 from runlake.wire import (
     MAX_BATCH_BYTES,
@@ -45,6 +46,7 @@ def replay(
     messages: Sequence[bytes],
     timeout_s: float,
     advance: Callable[[int], None],
+    keys: ClientKeys | None = None,
     silence_ms: int = _SILENCE_MS,
 ) -> ReplayResult:
     """Send encoded messages and wait for every ack. `advance` is told how many more are acknowledged.
@@ -58,7 +60,7 @@ def replay(
     credit = 1  # until the first ack says more
     last_ack = time.monotonic()
     with zmq.Context() as context:
-        socket = _connect(context, endpoint)
+        socket = _connect(context, endpoint, keys)
         try:
             while True:
                 while len(in_flight) < credit and (following := next(waiting, None)) is not None:
@@ -71,7 +73,7 @@ def replay(
                     if time.monotonic() - last_ack > timeout_s:
                         raise CommandFailed(f"the worker at {endpoint} has not answered for {timeout_s:g} s.")
                     socket.close()
-                    socket = _connect(context, endpoint)
+                    socket = _connect(context, endpoint, keys)
                     for frames, _ in in_flight.values():
                         socket.send_multipart(frames)
                     continue
@@ -86,9 +88,11 @@ def replay(
             socket.close()
 
 
-def _connect(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket[bytes]:
+def _connect(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, keys: ClientKeys | None) -> zmq.Socket[bytes]:
     socket = context.socket(zmq.DEALER)
     socket.setsockopt(zmq.LINGER, 0)
+    if keys is not None:
+        keys.apply(socket)
     socket.connect(endpoint)
     return socket
 
