@@ -63,6 +63,29 @@ SELECT coalesce(max(segment), 0), coalesce(max(last_seq), 0) FROM lake.flushes W
 -- The last position that any worker flushed.
 SELECT coalesce(max(last_seq), 0) FROM lake.flushes
 
+-- name: number_on
+-- For each of the `$workers` (a JSON array) an empty flush behind a position that nobody has given out. Its segment is the
+-- worker's last one.
+INSERT INTO lake.flushes BY NAME
+SELECT
+    w.worker,
+    coalesce((SELECT max(f.segment) FROM lake.flushes AS f WHERE f.worker = w.worker), 0) AS segment,
+    (SELECT coalesce(max(last_seq), 0) + 2 FROM lake.flushes) AS first_seq,
+    (SELECT coalesce(max(last_seq), 0) + 1 FROM lake.flushes) AS last_seq,
+    now() AS flushed_at
+FROM (SELECT unnest(from_json($workers::JSON, '["UUID"]')) AS worker) AS w
+
+-- name: patience
+-- Several workers commit to one catalog, and the second of two who do at once tries again: soon, and for about 12 s.
+SET ducklake_max_retry_count = 50;
+SET ducklake_retry_wait_ms = 10;
+SET ducklake_retry_backoff = 1.1
+
+-- name: keep_no_files
+-- DuckDB keeps what it has read of files, also of those that are gone, until most of the machine's memory is full of it.
+-- A worker reads a file about once: when it is merged.
+SET enable_external_file_cache = false
+
 -- name: buckets
 -- How many accepted messages there are per bucket of time, newest first: where a window of bounded size may begin.
 SELECT bucket, sum(messages)::BIGINT

@@ -74,6 +74,7 @@ class LakeWriter:
         try:
             with attach.alone_in_catalog(self._place):
                 connection = duck.connect(place=self._place)
+                connection.execute(_SQL["keep_no_files"])
                 if self._place.is_clustered:
                     connection.execute(_SQL["patience"])
                 attach.attach_for_writing(connection, self._place)

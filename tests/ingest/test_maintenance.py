@@ -135,6 +135,8 @@ def test_many_small_flushes_become_few_files_and_no_row_changes(lake: Lake) -> N
     assert found.inlined_rows == 0
     assert lake.maintain() == []
     assert files < lake.parquet()
+    kept = "SELECT coalesce(sum(memory_usage_bytes), 0) FROM duckdb_memory() WHERE tag = 'EXTERNAL_FILE_CACHE'"
+    assert lake.sql(kept) == [(0,)]  # what a merge has read stays in nobody's memory
 
 
 def test_merging_goes_on_over_earlier_merges_expired_snapshots_and_a_restart(lake: Lake) -> None:
