@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import Mapping
 
+MAINTENANCE_STEPS = ("orphans", "forget", "retain", "refused", "rewrite", "inline", "merge", "expire", "remove")
 NAMES = (
     "journal.before_write",
     "journal.after_write",
@@ -24,10 +25,13 @@ NAMES = (
     "flush.after_remove",
     *(
         f"maintain.{step}.{place}"
-        for step in ("inline", "merge", "expire", "remove", "orphans")
+        for step in MAINTENANCE_STEPS
         for place in ("before_commit", "after_commit")
     ),
 )
+
+CHANGE_NAMES = ("change.before_report", "change.after_report", "change.after_number_on", "change.after_activate")
+"""Passed by the workers of a cluster when their list changes."""
 
 
 class CrashPoints:

@@ -94,6 +94,21 @@ class FaultLayer:
         """Let the wall clock be ahead by so much, or behind."""
         return self._add(Calls.CLOCK, "", ms=round(seconds * 1000))
 
+    def settle(self) -> None:
+        """Have all that the folder holds now be on the disk: it was written by processes without the layer."""
+        for name, folders, files in os.walk(self._root):
+            folder = Path(name)
+            entries = [("d", folder / entry) for entry in folders] + [("f", folder / entry) for entry in files]
+            inodes = {path: path.stat().st_ino for _, path in entries}
+            listed = "".join(f"{kind} {inodes[path]} {path.name}\n" for kind, path in entries)
+            _listing(self._shadow, folder).write_text(listed, "utf-8")
+            for kind, path in entries:
+                if kind == "f":
+                    content = path.read_bytes()
+                    (self._shadow / f"{inodes[path]}.data").write_bytes(len(content).to_bytes(8, "little") + content)
+                    (self._shadow / f"{inodes[path]}.link").unlink(missing_ok=True)
+                    (self._shadow / f"{inodes[path]}.link").hardlink_to(path)
+
     @contextmanager
     def failing(self, calls: Calls, path: str, error: int, times: int = -1) -> Iterator[Rule]:
         rule = self.fail(calls, path, error, times)
@@ -146,7 +161,7 @@ class _Restoring:
     def _entries(self, path: Path) -> dict[str, tuple[bool, int]] | None:
         """The entries of a folder at its last fsync: name → whether it is a folder, and the inode."""
         try:
-            listed = (self._shadow / f"dir.{_fnv1a(os.fsencode(path)):016x}").read_text("utf-8")
+            listed = _listing(self._shadow, path).read_text("utf-8")
         except FileNotFoundError:
             return None
         parts = (line.split(" ", 2) for line in listed.splitlines())
@@ -202,6 +217,11 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
+
+
+def _listing(shadow: Path, folder: Path) -> Path:
+    """Where the entries stand that a folder had at its last fsync."""
+    return shadow / f"dir.{_fnv1a(os.fsencode(folder)):016x}"
 
 
 def _fnv1a(text: bytes) -> int:

@@ -12,10 +12,7 @@ import pytest
 
 from faults.oracle import assert_all_there_once
 from faults.world import accepted, finish_producers
-from runlake_ingest.crashpoints import NAMES
 from support.processes import Process, Site, wait_until
-from support.producer import Producer
-from support.samples import event
 
 SCRIPT = Path(__file__).with_name("emit_events.py")
 DEADLINE_S = 120.0
@@ -57,25 +54,6 @@ def test_p1_events_survive_kill_9_of_ingest_while_four_processes_emit(
         ingest = site.ingest()
     finish_producers(producers)
     stop_and_check(site, ingest, messages)
-
-
-@pytest.mark.parametrize("point", [name for name in NAMES if name.startswith("maintain.")])
-def test_p1_events_survive_a_crash_of_maintenance_at(point: str, site: Site, long_form: bool) -> None:
-    maintained = ("--flush-interval-ms", "600000", "--maintenance-interval-ms", "50", "--maintenance-keep-s", "1")
-    stored = 0
-    for _ in range(5 if long_form else 1):
-        with site.ingest(*maintained[:2], "--maintenance-interval-ms", "0") as ingest:
-            with Producer(site.ingest_endpoint) as producer:
-                for number in range(stored, stored + 9):
-                    producer.deliver([event(number)])
-                    producer.flush()
-                producer.deliver([event(stored + 9)])
-            stored += 10
-            ingest.kill()
-        assert site.ingest(*maintained, crash_at=point, ready=False).wait(DEADLINE_S) == -signal.SIGKILL
-    with site.ingest(*maintained) as ingest:
-        wait_until(lambda: len(list((site.data / "lake").rglob("*.parquet"))) <= 16, "few files are left")
-        stop_and_check(site, ingest, stored)
 
 
 def test_p1_a_crash_inside_recovery_is_recovered_from(site: Site) -> None:
