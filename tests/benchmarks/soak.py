@@ -34,7 +34,7 @@ def run(short: bool) -> None:
 
 def soak(flushes: int) -> None:
     """So many flushes, and the figures."""
-    flags = ("--flush-interval-ms", "600000", "--maintenance-interval-ms", "1000", "--maintenance-keep-s", str(KEEP_S))
+    flags = ("--flush-interval-ms", "600000", "--maintenance-interval-ms", "3000", "--maintenance-keep-s", str(KEEP_S))
     marks = (0, flushes // 20, flushes // 4, flushes // 2, flushes)
     with tempfile.TemporaryDirectory() as folder:
         site = Site(Path(folder))
