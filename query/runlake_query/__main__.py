@@ -11,11 +11,11 @@ import socket
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import uvloop
 from aiohttp import web
 
+from runlake.curve import ClientKeys
 from runlake.errors import AlreadyRunning, LakeError, SettingsError
 from runlake.ids import Uuid7Source
 from runlake.logs import Log
@@ -58,6 +58,9 @@ _FLAGS = (
     "feed",
     "catalog",
     "storage",
+    "keys",
+    "server_key",
+    "client_key",
     "read_model",
     "refresh_ms",
     "recent_days",
@@ -82,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_flags(parser, *_FLAGS)
     try:
         settings = from_arguments(parser.parse_args(argv))
+        keys = settings.client_keys
     except SettingsError as error:
         print(f"runlake query: {error}", file=sys.stderr)  # noqa: T201 (for the person who started it)
         return 2
@@ -91,13 +95,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             log.warning("stray_variable", reason=str(stray))
         sys.setswitchinterval(_SWITCH_S)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_serve(settings, log))
+            return runner.run(_serve(settings, keys, log))
     except (AlreadyRunning, LakeError, OSError) as error:
         print(f"runlake query: {error}", file=sys.stderr)  # noqa: T201
         return 1
 
 
-async def _serve(settings: Settings, log: Log) -> int:
+async def _serve(settings: Settings, keys: ClientKeys | None, log: Log) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     damaged = asyncio.Event()
@@ -112,10 +116,13 @@ async def _serve(settings: Settings, log: Log) -> int:
     window = timedelta(days=settings.recent_days)
     manager = ServiceManager()
     folder = Folder(settings.read_model)
+    if folder.killed_before:
+        log.warning("killed_before", pid=folder.killed_before)
     try:
         model = await asyncio.to_thread(open_model, folder, _utcnow() - window, log)
         copies = Copies(folder, model.cursor())
-        progress = Progress()
+        feed = FeedLink(settings.feed, keys)
+        progress = Progress(feeds=len(feed.endpoints))
         reader = Reader(model, copies)
         bulk_reader = Reader(model, copies, THREADS, WAITING, READ_DEADLINE_S)
         recent = Recent()
@@ -134,11 +141,17 @@ async def _serve(settings: Settings, log: Log) -> int:
             window=window,
             utcnow=_utcnow,
             on_damage=on_damage,
-            feed=FeedLink(settings.feed),
+            feed=feed,
             changes=Live(recent, subscribers, known, promises),
         )
         points = Points(model, progress, recent, known)
-        gateway = Gateway(settings.ingest, f"http-{Uuid7Source()()}", log)
+        gateway = Gateway(
+            settings.ingest,
+            f"http-{Uuid7Source()()}",
+            log,
+            keys=keys,
+            on_workers=progress.expect,
+        )
         runner = ProblemRunner(
             Server(
                 reader,
@@ -153,7 +166,7 @@ async def _serve(settings: Settings, log: Log) -> int:
                 bulk=Bulk(
                     bulk_reader,
                     settings.read_model,
-                    Path(settings.storage),
+                    settings.lake.storage_folder,
                     settings.sql == "on",
                     Bounds(
                         memory_mib=settings.sql_memory_mb,
@@ -177,7 +190,7 @@ async def _serve(settings: Settings, log: Log) -> int:
             follower.start()
             _settle_collector()
             log.info("listening", http=_bound(runner, host))
-            signs = LifeSigns(manager, progress)
+            signs = LifeSigns(manager, progress, log)
             signs.start()
             await stop.wait()
             log.info("stopping")

@@ -86,6 +86,7 @@ def sort_lines(lines: bytes, after: int, upto: int) -> FeedRows:
     for line in lines.splitlines():
         try:
             head = _decoder.decode(line)
+            keys = _keys.decode(line) if head.kind in _CHANGES else {}
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise UnreadableLines(f"A line cannot be read: {error}") from None
         if head.kind == _DELIVERY:
@@ -99,7 +100,7 @@ def sort_lines(lines: bytes, after: int, upto: int) -> FeedRows:
             if run is None:
                 raise UnreadableLines("A change names no run.")
             changes.append(line)
-            fields.update(_keys.decode(line))
+            fields.update(keys)
             if head.commit_hash is not None:
                 commits.append(line)
             _count(touched, run).changed = True

@@ -1,17 +1,26 @@
-"""The query process's end of the feed: one SUB socket, with every limit that ZeroMQ leaves open set on purpose."""
+"""The query process's end of the feed: one SUB socket for all workers, with every limit that ZeroMQ leaves open set on
+purpose.
+
+libzmq connects again by itself when a connection is lost, and never when a handshake was refused (a key that was not
+allowed yet): such an endpoint is connected to anew from here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from struct import Struct
 
 import zmq
 
+from runlake.curve import ClientKeys, refusal
 from runlake.errors import WireError
 from runlake.feed import TOPIC_BEAT, TOPIC_LOG, FeedGroup, decode_feed
 from runlake.wire import Position
 
 _WAITING = 256
-"""Messages that ZeroMQ holds for us; more are lost, which the positions show."""
+"""Messages that ZeroMQ holds for us, of each worker; more are lost, which the positions show."""
 _MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """A group is at most 8 MiB of batches and one more; Base64 and JSON make lines longer than what was sent."""
 _RECONNECT_MS = 50
@@ -19,19 +28,35 @@ _RECONNECT_MAX_MS = 1_000
 _HEARTBEAT_MS = 1_000
 _SILENCE_MS = 3_000
 _AT_ONCE = 64
+_AFTER_REFUSAL_S = 1.0
+_REFUSED = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+_EVENT = Struct("=Hi")
+"""A monitor's first frame: event and value (zmq_socket_monitor(3))."""
 
 
 class FeedLink:
-    """Listens at `endpoint`; connects again by itself. One thread uses it, from `open` to `close`."""
+    """Listens at `endpoints`, separated by commas; connects again by itself. One thread uses it, from `open` to
+    `close`."""
 
-    def __init__(self, endpoint: str) -> None:
-        self._endpoint = endpoint
+    def __init__(
+        self, endpoints: str, keys: ClientKeys | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.endpoints = tuple(endpoint.strip() for endpoint in endpoints.split(","))
+        self._keys = keys
+        self._clock = clock
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._socket: zmq.Socket[bytes] | None = None
+        self._monitor: zmq.Socket[bytes] | None = None
+        self._again_at: dict[str, float] = {}
         self.refused = 0
         """Messages that are none of the feed's."""
+        self.refusals: dict[str, str] = {}
+        """Why endpoints do not let us listen, where that is about keys."""
 
     def open(self) -> None:
+        """Connect to all. Nothing when that is done. Raises zmq.ZMQError."""
+        if self._socket is not None:
+            return
         self._context = zmq.Context()
         socket = self._context.socket(zmq.SUB)
         socket.setsockopt(zmq.LINGER, 0)
@@ -41,17 +66,24 @@ class FeedLink:
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX_MS)
         socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _SILENCE_MS)
+        if self._keys is not None:
+            self._keys.apply(socket)
         socket.subscribe(TOPIC_LOG)
         socket.subscribe(TOPIC_BEAT)
-        socket.connect(self._endpoint)
+        self._monitor = socket.get_monitor_socket(_REFUSED)
+        for endpoint in self.endpoints:
+            socket.connect(endpoint)
         self._socket = socket
 
     def poll(self, timeout_s: float) -> bool:
-        """Wait until something has come, at most so long."""
-        return self._socket is not None and bool(self._socket.poll(max(0, round(timeout_s * 1_000))))
+        """Wait until something has come, at most so long. Raises zmq.ZMQError."""
+        if self._socket is None:
+            return False
+        self._connect_again(self._socket)
+        return bool(self._socket.poll(max(0, round(timeout_s * 1_000))))
 
     def take(self) -> Iterator[tuple[FeedGroup, bytes] | Position]:
-        """What has come, up to a bounded number of messages."""
+        """What has come, up to a bounded number of messages. Raises zmq.ZMQError."""
         for _ in range(_AT_ONCE):
             if self._socket is None:
                 return
@@ -68,4 +100,21 @@ class FeedLink:
         """Idempotent."""
         if self._context is not None:
             self._context.destroy(linger=0)
-            self._context = self._socket = None
+            self._context = self._socket = self._monitor = None
+        self._again_at.clear()
+
+    def _connect_again(self, socket: zmq.Socket[bytes]) -> None:
+        """To those that refused us a while ago."""
+        now = self._clock()
+        while self._monitor is not None and self._monitor.poll(0):
+            head, address = self._monitor.recv_multipart(zmq.NOBLOCK)
+            event, value = _EVENT.unpack(head)
+            named = address.decode("utf-8", "replace")
+            for endpoint in (named,) if named in self.endpoints else self.endpoints:
+                self.refusals[endpoint] = refusal(event, value, endpoint, self._keys)
+                self._again_at.setdefault(endpoint, now + _AFTER_REFUSAL_S)
+        for endpoint in [endpoint for endpoint, at in self._again_at.items() if at <= now]:
+            del self._again_at[endpoint]
+            with suppress(zmq.ZMQError):  # it may have let go of it by itself
+                socket.disconnect(endpoint)
+            socket.connect(endpoint)

@@ -4,9 +4,10 @@ What ingest has just journaled comes over the feed and is applied while it follo
 a little later, confirms it, and fills every gap: messages that were lost, or came while this process was away or slow.
 When the gap is filled, what the feed has told meanwhile follows again. The feed decides how soon, and the lake what.
 
-Has the catalog changed? Then a second thread copies it and attaches the copy, while this one goes on with the feed.
-Then for each worker what lies between the read model and the copy is applied, in spans that bound memory and can be
-resumed. The copy is lent to readers before its rows are applied, so that it is never behind what they see of the lake.
+Has the catalog changed? A second thread looks, copies it and attaches the copy, while this one goes on with the feed:
+a catalog on another machine may take its time. Then what lies between the read model and the copy is applied, of each
+worker (in the order of `logorder.py`), in spans that bound memory and can be resumed. The copy is lent to readers
+before its rows are applied, so that it is never behind what they see of the lake.
 
 What goes wrong is told by `Progress`, logged once when it changes, and tried again; only a read model that is damaged
 itself ends the process, marked so that the next start builds it anew.
@@ -23,6 +24,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 import duckdb
+import zmq
 
 from runlake.errors import LakeError, LakeUnavailable
 from runlake.feed import FeedGroup
@@ -48,10 +50,11 @@ from runlake_query.feedlines import UnreadableLines
 from runlake_query.feedlink import FeedLink
 from runlake_query.feedlog import FeedLog
 from runlake_query.folder import Folder
+from runlake_query.logorder import Stretch, in_order, read_stretches
 from runlake_query.model import ReadModel, read_lake_positions, read_positions
 from runlake_query.positions import Positions
 from runlake_query.pricing import STEP_RUNS, Pricing, list_in_lake
-from runlake_query.progress import Progress
+from runlake_query.progress import FEED_SILENCE_S, Progress
 from runlake_query.removals import Extent, Removals, removals_in_lake
 
 _MAX_BACKOFF_S = 5.0
@@ -60,6 +63,10 @@ _MAX_PATIENCE_S = 0.25
 """The longest pause while there is no lake yet, or it is away."""
 _FETCH_TICK_S = 0.005
 """How often to see whether the copy of the catalog is there."""
+_LONG_LOOK_S = 10.0
+"""After so long without an answer the catalog counts as away."""
+_FEED_AGAIN_S = 1.0
+"""After how long a feed whose socket failed is listened to again."""
 _MAX_WORKERS = 256
 """Of how many workers (of any lake) the feed is held at a time."""
 
@@ -67,18 +74,19 @@ _MAX_WORKERS = 256
 class _Fetched(NamedTuple):
     """A copy of the catalog that is attached and not yet lent, and what it says."""
 
+    version: object
     copy: Copy
     lake: UUID
     flushed: dict[UUID, tuple[int, int]]
+    stretches: list[Stretch]
     prices: str | None
     books: dict[UUID, LakeBooks]
     removals: Extent
 
 
 class _Fetching(NamedTuple):
-    version: object
     looked_at: float
-    future: Future[_Fetched]
+    future: Future[_Fetched | None]
 
 
 class Follower:
@@ -109,8 +117,8 @@ class Follower:
         self._looking = model.cursor()
         self._changes = changes or Nobody()
         self._applier = Applier(self._cursor, self._changes)
-        self._pricing = Pricing(self._cursor, log, reprice_runs)
-        self._removals = Removals(self._cursor)
+        self._pricing = Pricing(self._cursor, log, reprice_runs, model.changed)
+        self._removals = Removals(self._cursor, model.changed)
         self._feed_log = FeedLog(folder.path / "feed.log")
         self._checkpoints = Checkpoints(self._cursor, self._feed_log.clear)
         self._copies = copies
@@ -124,7 +132,10 @@ class Follower:
         self._feed = feed
         self._buffers: dict[tuple[UUID, UUID], FeedBuffer] = {}
         self._gaps: set[UUID] = set()
-        self._heard_feed = False
+        self._heard_feed: tuple[bool, list[str]] = (False, [])
+        self._feed_at = 0.0
+        self._patient_until = 0.0
+        self._feed_reason = ""
         self._watch = open_watch(place)
         self._seen: object = None
         self._fetching: _Fetching | None = None
@@ -144,8 +155,7 @@ class Follower:
             self._thread.join()
 
     def _run(self) -> None:
-        if self._feed is not None:
-            self._feed.open()
+        self._patient_until = time.monotonic() + FEED_SILENCE_S
         try:
             self._apply_log()
             self._follow()
@@ -177,8 +187,11 @@ class Follower:
         delay = 0.0
         look_at = 0.0
         while not self._stopping.is_set():
-            self._wait(0.0 if self._pricing.pending and self._progress.state.caught_up else look_at - time.monotonic())
+            waited = False
             try:
+                repricing = self._pricing.pending and self._progress.state.caught_up
+                self._wait(0.0 if repricing else look_at - time.monotonic())
+                waited = True
                 self._apply_feed()
                 self._reprice()
                 if time.monotonic() < look_at and self._fetching is None:
@@ -194,6 +207,8 @@ class Follower:
                     self._damaged(error)
                     return
                 delay = self._missed(f"{type(error).__name__}: {error}", delay, failed=True)
+                if not waited:
+                    self._stopping.wait(delay)
             else:
                 delay = self._pause_s()
             look_at = time.monotonic() + delay
@@ -209,23 +224,54 @@ class Follower:
         if self._fetching is not None:
             seconds = min(seconds, _FETCH_TICK_S) if seconds > 0 else _FETCH_TICK_S
         seconds = min(max(seconds, 0.0), _MAX_PATIENCE_S)
-        if self._feed is None:
+        if self._feed is None or time.monotonic() < self._feed_at:
             self._stopping.wait(seconds)
-            return
-        if self._feed.poll(seconds):
-            for message in self._feed.take():
+        else:
+            try:
+                self._listen(self._feed, seconds)
+            except zmq.ZMQError as error:
+                self._feed.close()
+                self._feed_at = time.monotonic() + _FEED_AGAIN_S
+                self._tell_feed(f"The socket of the feed failed: {error}")
+        self._tell_silence()
+
+    def _listen(self, feed: FeedLink, seconds: float) -> None:
+        """Take in what the feed has. Raises zmq.ZMQError."""
+        feed.open()
+        if feed.poll(seconds):
+            for message in feed.take():
                 match message:
                     case (group, lines):
                         self._heard(group.lake, group.worker, group.last_seq)
                         self._buffer(group, lines)
                     case beat:
                         self._heard(beat.lake, beat.worker, beat.durable)
-            if self._feed.refused:
-                self._progress.count(refused=self._feed.refused)
-                self._feed.refused = 0
-        if self._progress.feed_live != self._heard_feed:
-            self._heard_feed = not self._heard_feed
-            self._log.info("feed_heard" if self._heard_feed else "feed_silent")
+            if feed.refused:
+                self._progress.count(refused=feed.refused)
+                feed.refused = 0
+        if feed.refusals:
+            self._tell_feed(" ".join(sorted(filter(None, feed.refusals.values()))))
+            feed.refusals.clear()
+
+    def _tell_feed(self, reason: str) -> None:
+        """Say once why the feed cannot be listened to."""
+        if reason and reason != self._feed_reason:
+            self._feed_reason = reason
+            self._log.warning("feed_not_listened_to", reason=reason)
+
+    def _tell_silence(self) -> None:
+        """Say when the feed is heard of every worker, and of whom it is not any more."""
+        live = self._progress.feed_live
+        if not live and not self._heard_feed[0] and time.monotonic() < self._patient_until:
+            return
+        silent = [str(worker) for worker, heard in self._progress.heard_workers.items() if not heard and not live]
+        if (live, silent) != self._heard_feed:
+            said, self._heard_feed = self._heard_feed[0], (live, silent)
+            if live:
+                self._feed_reason = ""
+                self._log.info("feed_heard")
+            elif said or silent:
+                self._log.info("feed_silent", workers=silent)
 
     def _heard(self, lake: UUID, worker: UUID, durable: int) -> None:
         if lake == self._model.lake:
@@ -321,19 +367,19 @@ class Follower:
     def _round(self) -> None:
         if self._fetching is None:
             looked_at = self._progress.looked_at()
-            version = self._watch.version()
-            if version != self._seen:
-                self._fetching = _Fetching(
-                    version, looked_at, self._fetcher.submit(self._fetch, self._applier.confirmed())
-                )
-                return
-            self._in_step(looked_at)
+            self._fetching = _Fetching(
+                looked_at, self._fetcher.submit(self._look, self._seen, self._applier.confirmed())
+            )
         elif self._fetching.future.done():
             fetching, self._fetching = self._fetching, None
-            self._catch_up(fetching.future.result())
-            self._seen = fetching.version
+            fetched = fetching.future.result()
+            if fetched is not None:
+                self._catch_up(fetched)
+                self._seen = fetched.version
             if not self._stopping.is_set():
                 self._in_step(fetching.looked_at)
+        elif self._progress.looked_at() > self._fetching.looked_at + _LONG_LOOK_S and not self._reason:
+            self._missed(f"The catalog {self._place.told} does not answer.", 0.0, failed=False)
 
     def _in_step(self, looked_at: float) -> None:
         first = not self._progress.state.caught_up
@@ -358,15 +404,21 @@ class Follower:
         if self._copies.replaced:
             self._sweeping = self._fetcher.submit(self._copies.sweep)
 
-    def _fetch(self, confirmed: dict[UUID, tuple[int, int]]) -> _Fetched:
-        """On the second thread: copy the catalog, attach the copy, and see what it holds beyond what is `confirmed`."""
+    def _look(self, seen: object, confirmed: dict[UUID, tuple[int, int]]) -> _Fetched | None:
+        """On the second thread: has the catalog changed? Then copy it, attach the copy, and see what it holds beyond
+        what is `confirmed`."""
+        version = self._watch.version()
+        if version == seen:
+            return None
         copy = self._copies.make(self._watch)
         try:
             lake = self._identify(copy)
             flushed = lake_positions(self._looking, copy.name)
+            at = {worker: seq for worker, (seq, _) in confirmed.items()}
+            stretches = in_order(read_stretches(self._looking, copy.name, at), at)
             prices = list_in_lake(self._looking, copy.name)
             books, removals = self._books(copy, flushed, confirmed), removals_in_lake(self._looking, copy.name)
-            return _Fetched(copy, lake, flushed, prices, books, removals)
+            return _Fetched(version, copy, lake, flushed, stretches, prices, books, removals)
         except BaseException:
             self._copies.discard(copy)
             raise
@@ -382,13 +434,14 @@ class Follower:
     def _end_fetching(self) -> None:
         if self._fetching is not None:
             fetching, self._fetching = self._fetching, None
-            if fetching.future.exception() is None:
-                self._copies.discard(fetching.future.result().copy)
+            if fetching.future.exception() is None and (fetched := fetching.future.result()) is not None:
+                self._copies.discard(fetched.copy)
 
     def _catch_up(self, fetched: _Fetched) -> None:
-        copy, lake, flushed, prices, books, removals = fetched
+        _, copy, lake, flushed, stretches, prices, books, removals = fetched
         try:
-            self._adopt(lake, {worker: seq for worker, (seq, _) in flushed.items()})
+            if self._adopt(lake, {worker: seq for worker, (seq, _) in flushed.items()}):
+                stretches = in_order(read_stretches(self._cursor, copy.name, {}), {})
         except BaseException:
             self._copies.discard(copy)
             raise
@@ -399,9 +452,12 @@ class Follower:
         self._model.fit_threads(
             self._cursor, sum(seq - self._applier.stored(key).seq for key, (seq, _) in flushed.items())
         )
-        for worker in sorted(flushed):
+        # What only adds to the books of a worker has no position of its own: it comes last, and is no stretch.
+        rest = [Stretch(worker, 0, seq) for worker, (seq, _) in sorted(flushed.items())]
+        for stretch in (*stretches, *rest):
+            worker = stretch.worker
             try:
-                self._apply(LakeSource(copy.name, books.get(worker)), worker, *flushed[worker])
+                self._apply(LakeSource(copy.name, books.get(worker)), stretch, *flushed[worker])
             except LogMismatch:
                 self._empty(lake, "The read model was fed what the lake does not have.")
                 raise LakeUnavailable("The read model is being built anew.") from None
@@ -418,17 +474,19 @@ class Follower:
         except duckdb.CatalogException:
             raise LakeUnavailable(f"The catalog {self._place.told} has no lake in it yet.") from None
 
-    def _adopt(self, lake: UUID, flushed: dict[UUID, int]) -> None:
-        """Make sure that the read model is of this lake, and that the lake was not set back by restoring a backup."""
+    def _adopt(self, lake: UUID, flushed: dict[UUID, int]) -> bool:
+        """Make sure that the read model is of this lake, and that the lake was not set back by restoring a backup;
+        returns whether it had to be emptied."""
         if self._model.lake is None:
             self._model.belong_to(self._cursor, lake)
             self._checkpoints.applied(0)
             self._checkpoints.write()
-            return
+            return False
         ahead = [worker for worker, seq in read_lake_positions(self._cursor).items() if seq > flushed.get(worker, 0)]
         if self._model.lake == lake and not ahead:
-            return
+            return False
         self._empty(lake, "The read model was ahead of the lake." if ahead else "The read model was of another lake.")
+        return True
 
     def _empty(self, lake: UUID, reason: str) -> None:
         self._progress.behind(f"{reason} It is being built anew.", restart=True)
@@ -440,13 +498,17 @@ class Follower:
         self._buffers.clear()
         self._changes.restarted(self._cursor, {})
 
-    def _apply(self, source: LakeSource, worker: UUID, last_seq: int, last_segment: int) -> None:
+    def _apply(self, source: LakeSource, stretch: Stretch, last_seq: int, last_segment: int) -> None:
+        """Apply what of a stretch is not reflected. `last_seq` and `last_segment` are the worker's last in the lake."""
+        worker = stretch.worker
         stored = self._applier.stored(worker)
         at = stored.lake_seq
-        if (at, stored.segment) == (last_seq, last_segment):
+        end = stretch.last
+        if end < at or (end == at and (at < last_seq or stored.segment == last_segment)):
             return
         while not self._stopping.is_set():
-            upto = min(last_seq, at + self._span_messages)
+            # Numbers before the stretch are nobody's: one step goes over them.
+            upto = min(end, stretch.first - 1 if at < stretch.first - 1 else at + self._span_messages)
             whole = upto == last_seq
             segment = last_segment if whole else stored.segment
             added = self._applier.apply_lake(source, worker, upto, segment, whole=whole)
@@ -454,7 +516,7 @@ class Follower:
                 self._progress.count(from_lake=added, catch_ups=1)
             self._applied(read_positions(self._cursor), added)
             at = upto
-            if whole:
+            if at >= end:
                 return
             self._log.info("catching_up", worker=str(worker), applied=at, flushed=last_seq)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import NamedTuple
 from uuid import UUID
@@ -64,17 +64,23 @@ class _Waiter:
 
 
 class Progress:
-    """Shared by the follower and the event loop. Clocks in seconds, monotonic."""
+    """Shared by the follower and the event loop. Clocks in seconds, monotonic.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    The feed counts as heard when that is so of every worker: of those that `expect` has named, else of as many as there
+    are `feeds`. What comes of one does not hide that another is silent.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, feeds: int = 1) -> None:
         self._clock = clock
+        self._feeds = feeds
         self._lock = threading.Lock()
         self._positions: Positions = {}
         self._in_step_at = clock()
         self._state = State(caught_up=False, following=False, reason="The follower has not started yet.", failures=0)
         self._counts = Counts()
         self._known: dict[UUID, tuple[int, float]] = {}
-        self._feed_at: float | None = None
+        self._heard_at: dict[UUID, float] = {}
+        self._expected: frozenset[UUID] = frozenset()
         self._waiting: set[_Waiter] = set()
 
     @property
@@ -98,35 +104,54 @@ class Progress:
         with self._lock:
             self._counts = Counts(**{name: old + more.get(name, 0) for name, old in self._counts._asdict().items()})
 
+    def expect(self, workers: Iterable[UUID]) -> None:
+        """These are all workers there are: each of them must be heard."""
+        with self._lock:
+            self._expected = frozenset(workers)
+
     @property
     def feed_live(self) -> bool:
-        """Whether the feed is heard."""
+        """Whether the feed of every worker is heard."""
         with self._lock:
             return self._feed_live()
 
     @property
-    def feed_silence_s(self) -> float | None:
-        """How long ago, in seconds, the feed was last heard; None when it never was."""
+    def heard_workers(self) -> dict[UUID, bool]:
+        """Of every worker that is expected, or else was ever heard, whether its feed is heard now."""
         with self._lock:
-            return None if self._feed_at is None else max(0.0, self._clock() - self._feed_at)
+            return {worker: self._is_heard(worker) for worker in sorted(self._expected or self._heard_at)}
+
+    @property
+    def feed_silence_s(self) -> float | None:
+        """How long ago, in seconds, the worker was last heard that is silent the longest; None when one never was."""
+        with self._lock:
+            heard = [self._heard_at.get(worker) for worker in self._expected]
+            if not heard:
+                heard = [*sorted(self._heard_at.values(), reverse=True), *([None] * self._feeds)][: self._feeds]
+            times = [at for at in heard if at is not None]
+            return max(0.0, self._clock() - min(times)) if len(times) == len(heard) else None
 
     def lag_ms(self) -> int:
         """For how long, in milliseconds, the read model may have lacked something that is durable.
 
-        While the feed is heard: since when the oldest message is known that is not applied; 0 without one. Else how
-        long ago the read model was last known to hold all that the lake holds.
+        While every worker's feed is heard: since when the oldest message is known that is not applied; 0 without one.
+        Else how long ago the read model was last known to hold all that the lake holds.
         """
         with self._lock:
             now = self._clock()
             if self._state.caught_up and self._feed_live():
-                missing = [at for worker, (seq, at) in self._known.items() if self._positions.get(worker, 0) < seq]
+                missing = [
+                    at
+                    for worker, (seq, at) in self._known.items()
+                    if self._positions.get(worker, 0) < seq and (not self._expected or worker in self._expected)
+                ]
                 return max(0, round((now - min(missing, default=now)) * 1000))
             return max(0, round((now - self._in_step_at) * 1000))
 
     def heard(self, worker: UUID, durable: int) -> None:
         """The feed says that a worker has this much on its disk."""
         with self._lock:
-            now = self._feed_at = self._clock()
+            now = self._heard_at[worker] = self._clock()
             known, since = self._known.get(worker, (0, now))
             if known <= self._positions.get(worker, 0):
                 since = now
@@ -147,7 +172,13 @@ class Progress:
         self._wake()
 
     def _feed_live(self) -> bool:
-        return self._feed_at is not None and self._clock() - self._feed_at < FEED_SILENCE_S
+        if self._expected:
+            return all(map(self._is_heard, self._expected))
+        return sum(map(self._is_heard, self._heard_at)) >= self._feeds
+
+    def _is_heard(self, worker: UUID) -> bool:
+        heard_at = self._heard_at.get(worker)
+        return heard_at is not None and self._clock() - heard_at < FEED_SILENCE_S
 
     def in_step(self, looked_at: float) -> None:
         """The read model holds all that the lake held at `looked_at`."""
