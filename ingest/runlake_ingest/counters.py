@@ -23,6 +23,12 @@ class Counters(Struct):
     segments: int = 0
     pauses: int = 0
     """How often the worker stopped reading its sockets."""
+    not_mine: int = 0
+    """Messages of batches that were not taken, since some were other workers', or were sent by another list."""
+    forwarded: int = 0
+    """Pushed messages of other workers, handed on to be delivered there."""
+    forward_dropped: int = 0
+    """Those of them that were dropped, for lack of room or of an answer."""
 
 
 class Gauges(Struct, frozen=True):
@@ -36,3 +42,6 @@ class Gauges(Struct, frozen=True):
     sealed_segments: int = 0
     waiting_batches: int = 0
     window_ids: int = 0
+    list_version: int = 0
+    members: int = 1
+    lease_held: int = 1

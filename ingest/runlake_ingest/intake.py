@@ -70,14 +70,24 @@ class BatchIn(Struct, frozen=True):
         return min((item.time for item in self.items if type(item) is Good), default=sys.maxsize)
 
 
-def read_batch(header: wire.Batch | None, payload: bytes, now: datetime, worker: str = "") -> BatchIn:
-    """Decode and validate a batch for this worker. Never raises for what is in it."""
+def read_batch(header: wire.Batch | None, payload: bytes, now: datetime, worker: str = "", since: int = 0) -> BatchIn:
+    """Decode and validate a batch for this worker. Never raises for what is in it.
+
+    `since`: up to this position, what is this worker's own now may have been taken by others.
+    """
     items, count = _read_items(header, payload, now)
     if header is None:
         return BatchIn(PUSH_PRODUCER, None, None, count, items, len(payload))
-    searched = None if isinstance(header.searched, UnsetType) else header.searched.get(worker, 0)
+    searched = None if isinstance(header.searched, UnsetType) else _searched(header.searched, worker, since)
     before = None if isinstance(header.received_at, UnsetType) else min(header.received_at, now)
     return BatchIn(header.producer, header.batch, header.first, count, items, len(payload), searched, before)
+
+
+def _searched(positions: Mapping[str, int], worker: str, since: int) -> int:
+    """Up to which position, of any worker, the producer has looked. Who has seen what came after a change of the list
+    of workers has seen all that came before it; for others it is the least of what they say."""
+    own = positions.get(worker, 0)
+    return own if own >= since else min(positions.values(), default=0)
 
 
 def _read_items(header: wire.Batch | None, payload: bytes, now: datetime) -> tuple[list[Good | Bad], int]:
@@ -171,6 +181,11 @@ class Acceptance:
         self._credit = credit
         self.last_seq = last_seq
         """The position of the last accepted message."""
+
+    def number_on(self, window: Window, last_seq: int) -> None:
+        """Go on behind this position, and judge by this window."""
+        self._window = window
+        self.last_seq = last_seq
 
     def follow_rules(self) -> None:
         """Take note of what is refused from now on. To be called often: what was accepted before waits for it."""

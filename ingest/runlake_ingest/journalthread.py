@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
@@ -18,6 +19,8 @@ from runlake_ingest.crashpoints import CrashPoints
 from runlake_ingest.journal import Segment, SegmentWriter
 
 _WAITING = 2
+_SLOW_S = 1.0
+_SAY_SLOW_EVERY_S = 10.0
 
 
 class GroupIn(Struct, frozen=True):
@@ -41,7 +44,8 @@ class _Seal(Struct, frozen=True):
 
 
 class JournalThread:
-    """`on_done` and `on_sealed` are called on the thread; `on_failure` once, with what ended it."""
+    """`on_done` and `on_sealed` are called on the thread; `on_failure` once, with what ended it; `on_slow` now and
+    then, with how many seconds a group took that took long."""
 
     def __init__(
         self,
@@ -53,11 +57,14 @@ class JournalThread:
         on_done: Callable[[GroupDone], None],
         on_sealed: Callable[[Segment], None],
         on_failure: Callable[[BaseException], None],
+        on_slow: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self._folder, self._lake, self._worker = folder, lake, worker
         self._last_seq = last_seq
         self._crash = crash
         self._on_done, self._on_sealed, self._on_failure = on_done, on_sealed, on_failure
+        self._on_slow = on_slow
+        self._say_slow_at = 0.0
         self._work: queue.Queue[GroupIn | _Seal | None] = queue.Queue()
         self._groups = 0
         self._writer: SegmentWriter | None = None
@@ -87,6 +94,10 @@ class JournalThread:
         """Seal the segment after what was handed over so far; nothing happens when it has no group."""
         self._work.put(_Seal())
 
+    def number_on(self, last_seq: int) -> None:
+        """Go on behind this position; only while it is idle, and the last segment is sealed."""
+        self._last_seq = last_seq
+
     def stop(self, timeout: float) -> None:
         """End after what was handed over so far."""
         self._work.put(None)
@@ -112,6 +123,13 @@ class JournalThread:
             self._writer = SegmentWriter(
                 self._folder, self._lake, self._worker, group.segment, self._last_seq + 1, self._crash
             )
+        begun = time.monotonic()
         size = self._writer.write_group(group.lines, group.last_seq)
+        self._tell_if_slow(begun, time.monotonic())
         self._last_seq = group.last_seq
         return GroupDone(group.segment, group.last_seq, size)
+
+    def _tell_if_slow(self, begun: float, now: float) -> None:
+        if now - begun >= _SLOW_S and now >= self._say_slow_at:
+            self._say_slow_at = now + _SAY_SLOW_EVERY_S
+            self._on_slow(now - begun)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import collections
 import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -22,6 +23,7 @@ import zmq
 from runlake import feed, wire
 from runlake.errors import WireError
 from runlake.logs import Log
+from runlake.messages import Message
 from runlake_ingest.counters import Counters, Gauges
 from runlake_ingest.crashpoints import CrashPoints
 from runlake_ingest.dedupe import Window
@@ -32,12 +34,14 @@ from runlake_ingest.journal import Segment
 from runlake_ingest.journalthread import GroupDone, GroupIn, JournalThread
 from runlake_ingest.lookup import LookupThread
 from runlake_ingest.notices import Failed, Flushed, LookedUp, Notices, Sealed
+from runlake_ingest.ownership import ownership
 from runlake_ingest.waiting import Arrival, Waiting
 
 _GROUP_BYTES = 8 * 1024 * 1024
 _GROUP_BATCHES = 256
 _WAITING_BYTES = 64 * 1024 * 1024
-_TICK_MS = 50
+TICK_S = 0.05
+"""How long a turn waits for something to do."""
 _SEGMENT_BYTES = 64 * 1024 * 1024
 """What DuckDB takes in at once takes four times as much memory."""
 _RAW_OF_REFUSED = 4_096
@@ -97,6 +101,7 @@ class Receiver:
         crash: CrashPoints,
         log: Log,
         expiry: Expiry | None = None,
+        forward: Callable[[wire.Workers, Sequence[Message]], None] = lambda workers, messages: None,
     ) -> None:
         self._lake, self._worker, self._name = lake, worker, str(worker)
         self._window = window
@@ -106,6 +111,10 @@ class Receiver:
         self._journal, self._flusher, self._lookup = journal, flusher, lookup
         self._crash = crash
         self._log = log
+        self._forward = forward
+        self._workers = wire.Workers(version=0, members=[])
+        self._owned = ownership(worker, self._workers)
+        self._since = start.seq
         self.counters = Counters()
 
         self._acceptance = Acceptance(worker, window, start.seq, limits.credit, expiry)
@@ -144,7 +153,7 @@ class Receiver:
         reading = taking and self._may_read()
         if taking:
             self._say_paused(not reading)
-        ready = dict((self._reading if reading else self._pausing).poll(_TICK_MS))
+        ready = dict((self._reading if reading else self._pausing).poll(round(TICK_S * 1000)))
         for notice in self._notices.take():
             self._note(notice)
         if reading:
@@ -177,6 +186,20 @@ class Receiver:
         """Whether every sealed segment is in the lake."""
         return self._sealed == 0
 
+    def follow(self, workers: wire.Workers) -> None:
+        """Take what is this worker's own by this list of workers, and tell it to who asks."""
+        self._workers = workers
+        self._owned = ownership(self._worker, workers)
+
+    def number_on(self, window: Window, last_seq: int) -> None:
+        """Go on behind this position, by this window. Only while all that was accepted is in the lake."""
+        assert self.drained() and self.flushed() and self._segment_since is None
+        self._window = window
+        self._waiting = Waiting(window)
+        self._acceptance.number_on(window, last_seq)
+        self._journal.number_on(last_seq)
+        self._durable = self._flushed = self._segment_first = self._since = last_seq
+
     def position(self) -> wire.Position:
         return wire.Position(
             lake=self._lake,
@@ -197,6 +220,8 @@ class Receiver:
             sealed_segments=self._sealed,
             waiting_batches=len(self._waiting),
             window_ids=len(self._window),
+            list_version=self._workers.version,
+            members=max(1, len(self._workers.members)),
         )
 
     def _may_read(self) -> bool:
@@ -240,11 +265,18 @@ class Receiver:
             return
         match request:
             case wire.Batch():
-                self._take(peer, read_batch(request, frames[1], datetime.now(UTC), self._name))
+                read = read_batch(request, frames[1], datetime.now(UTC), self._name, self._since)
+                if self._owned is None or self._owned.takes(request, read):
+                    self._take(peer, read)
+                else:
+                    self.counters.not_mine += read.count
+                    self._reply(peer, wire.encode_frame(wire.NotMine(workers=self._workers, batch=request.batch)))
             case wire.PositionRequest():
                 self._reply(peer, wire.encode_frame(self.position()))
             case wire.FlushRequest():
                 self._flush_asked(peer)
+            case wire.WorkersRequest():
+                self._reply(peer, wire.encode_frame(self._workers))
 
     def _refuse(self, peer: bytes, frames: list[bytes], reason: str, batch: int | None = None) -> None:
         """What is not of this protocol is kept raw in quarantine, and its sender is told."""
@@ -270,9 +302,19 @@ class Receiver:
             except zmq.Again:
                 return
             if len(frames) == 1:
-                self._take(None, read_batch(None, frames[0], datetime.now(UTC)))
+                self._take_push(read_batch(None, frames[0], datetime.now(UTC)))
             else:
                 self._take(None, _unreadable(PUSH_PRODUCER, f"A push has one frame, not {len(frames)}", frames))
+
+    def _take_push(self, batch: BatchIn) -> None:
+        if self._owned is not None:
+            batch, others = self._owned.split(batch)
+            if others:
+                self.counters.forwarded += len(others)
+                self._forward(self._workers, others)
+                if not batch.items:
+                    return
+        self._take(None, batch)
 
     def _take(self, peer: bytes | None, batch: BatchIn) -> None:
         if self._waiting.must_wait(batch):

@@ -17,8 +17,15 @@ _EVERY_S = 600.0
 """How often to look for what has become old: to find it the lake's times are read."""
 
 
+_PASSES = 3
+
+
 class Retention:
-    """Of the flusher's thread. Ages in seconds; 0 keeps all. `flushed` tells up to where the lake has the log."""
+    """Of the flusher's thread. Ages in seconds; 0 keeps all. `flushed` tells up to where the lake has the log.
+
+    `clustered`: other workers take messages too, and learn of a run to be forgotten up to a cycle later than this one;
+    so it is looked for in several cycles.
+    """
 
     def __init__(
         self,
@@ -27,6 +34,7 @@ class Retention:
         expiry: Expiry | None = None,
         flushed: Callable[[], int] = lambda: 0,
         now: Callable[[], float] = time.time,
+        clustered: bool = False,
     ) -> None:
         self._runs_s = runs_s
         self._refused_s = refused_s
@@ -34,13 +42,12 @@ class Retention:
         self._flushed = flushed
         self._now = now
         self._next = 0.0
-        self._to_forget = bool(self._expiry.rules.forgotten)
+        self._passes = _PASSES if clustered else 1
+        self._to_forget = self._passes if self._expiry.rules.forgotten else 0
 
     def steps(self, lake: LakeWriter, clock: float) -> list[Step]:
         """What is due at this moment (`clock`: monotonic seconds). Raises LakeUnavailable."""
-        _, forgotten = lake.refused_rules()
-        if self._expiry.change(forgotten=forgotten):
-            self._to_forget = True
+        forgotten = self.learn(lake)
         steps = []
         if self._to_forget and self._expiry.holds_for(self._flushed()):
             steps.append(Step("forget", len(forgotten)))
@@ -54,7 +61,16 @@ class Retention:
                 steps.append(Step("refused", 0, least=int(self._now()) - self._refused_s))
         return steps
 
+    def learn(self, lake: LakeWriter) -> frozenset[int]:
+        """Refuse from now on what the lake says; returns the runs to forget. Raises LakeUnavailable."""
+        before = self._expiry.rules.forgotten
+        horizon, forgotten = lake.refused_rules()
+        self._expiry.change(horizon=horizon, forgotten=forgotten)
+        if self._expiry.rules.forgotten != before:
+            self._to_forget = self._passes
+        return forgotten
+
     def did(self, done: Done) -> None:
         """A step was done."""
         if done.step.name == "forget":
-            self._to_forget = False
+            self._to_forget = max(0, self._to_forget - 1)

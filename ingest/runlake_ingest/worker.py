@@ -20,6 +20,7 @@ from runlake.lake.duck import need_psycopg
 from runlake.lake.durability import make_folder
 from runlake.lake.maintenance import Limits as MaintenanceLimits
 from runlake.logs import Log
+from runlake.pulse import Pulse
 from runlake.servicemanager import ServiceManager
 from runlake.settings import Settings
 from runlake_ingest import sockets
@@ -37,7 +38,7 @@ from runlake_ingest.lookup import LookupThread
 from runlake_ingest.maintenance import Maintenance
 from runlake_ingest.metricspage import MetricsPage
 from runlake_ingest.notices import Failed, Flushed, LookedUp, Notices, Sealed
-from runlake_ingest.receiver import Limits, Position, Receiver
+from runlake_ingest.receiver import TICK_S, Limits, Position, Receiver
 from runlake_ingest.recovery import recover
 from runlake_ingest.retention import Retention
 from runlake_ingest.windowfill import window_from_lake
@@ -71,6 +72,8 @@ class Worker:
         keys = settings.server_keys
         make_folder(settings.data)
         self._folder = WorkerFolder(settings.ingest_folder, Uuid7Source())
+        if self._folder.killed_before:
+            log.warning("killed_before", pid=self._folder.killed_before)
         self._member = wire.Member(worker=self._folder.worker, endpoint=settings.ingest)
         self._cluster = self._in_cluster()
         keep = MaintenanceLimits(settings.maintenance_keep_s, settings.maintenance_merge_mb * 1024 * 1024)
@@ -172,7 +175,7 @@ class Worker:
         forwarder = Forwarder()
         journal = JournalThread(
             self._folder.journal, lake, worker, start.seq, self._crash, put, lambda segment: put(Sealed(segment)),
-            failed("journal"),
+            failed("journal"), lambda seconds: log.warning("disk_slow", seconds=round(seconds, 1)),
         )  # fmt: skip
         page = MetricsPage(settings.metrics)
 
@@ -248,8 +251,10 @@ class Worker:
             metrics=page.address,
         )
         self._manager.ready(f"Taking in messages at {settings.ingest_bind}")
+        pulse = Pulse(log, TICK_S)
         try:
             while not self._stopping:
+                pulse.beat()
                 follow()
                 receiver.step()
                 self._manager.alive()
