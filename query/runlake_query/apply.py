@@ -26,11 +26,13 @@ from runlake_query.applystatements import (
     LOOSE,
     MERGE_FROM_LAKE,
     PREPARED,
+    RECOUNT_UNSTARTED,
     SQL,
     fields_of,
     of_worker,
 )
 from runlake_query.feedlines import FeedRows, UnreadableLines, sort_lines
+from runlake_query.fieldsused import FieldsUsed
 from runlake_query.largespan import SpanRows, apply_rows, span_rows
 from runlake_query.merges import Merges
 from runlake_query.positions import Positions
@@ -160,6 +162,7 @@ class Applier:
         self._filled: set[str] = set()
         self._workers: dict[UUID, int] = {}
         self._merges = Merges(cursor)
+        self._used = FieldsUsed(cursor)
 
     def stored(self, worker: UUID) -> Stored:
         """How far this worker's log is reflected."""
@@ -173,6 +176,7 @@ class Applier:
     def forget(self) -> None:
         """The read model was emptied: nothing is reflected any more."""
         self._stored.clear()
+        self._used.forget()
 
     def apply_lake(self, source: Source, worker: UUID, upto: int, segment: int, *, whole: bool = True) -> int:
         """Bring the read model up to `upto` of what the lake has; returns how many messages that added.
@@ -216,6 +220,8 @@ class Applier:
             if runs:
                 cursor.execute(MERGE_FROM_LAKE)
             self._replace_runs(stored_runs, counted, runs)
+        if changes:
+            self._used.add_staged()
         if commits:
             cursor.execute(ASSOCIATE)
         if loose:
@@ -228,7 +234,10 @@ class Applier:
     def _apply_large(self, cursor: duckdb.DuckDBPyConnection, rows: SpanRows) -> tuple[int, int, int]:
         """The same for the rows of a large span, from where they are."""
         found = apply_rows(cursor, rows)
+        self._used.add(found.fields)
         self._replace_runs(found.stored, found.counted, found.stored)
+        for statement in RECOUNT_UNSTARTED:
+            cursor.execute(statement)
         return found.changes, found.events, found.stored + found.new
 
     def apply_feed(self, worker: UUID, segment: int, upto: int, lines: bytes) -> int:
@@ -262,7 +271,9 @@ class Applier:
             runs = len(places) - counted
             if runs:
                 self._filled |= {"merged"}
-                merge = self._merges.name(worker, fields_of(rows.fields), stored=bool(stored_runs))
+                fields = fields_of(rows.fields)
+                merge = self._merges.name(worker, fields, stored=bool(stored_runs))
+                self._used.add(fields)
                 self._execute(merge, rows.changes or "[]")
             self._replace_runs(stored_runs, counted, runs)
         if rows.commits:
@@ -296,9 +307,13 @@ class Applier:
         if stored:
             self._execute("drop_stored")
         if runs:
-            if (self._execute("unpriced").fetchone() or (0,))[0]:
+            unpriced, unstarted = self._execute("look_at_merged").fetchone() or (0, 0)
+            if unpriced:
                 self._execute("price_merged")
             self._execute("insert_merged")
+            if unstarted:
+                self._execute("forget_unstarted")
+                self._execute("add_unstarted")
         if counted:
             self._execute("add_event_counts")
 
@@ -342,6 +357,7 @@ class Applier:
                     self._execute(f"clear_{table}")
         except BaseException:
             self._stored.clear()
+            self._used.forget()
             raise
         finally:
             self._filled.clear()

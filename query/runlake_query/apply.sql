@@ -198,6 +198,24 @@ DELETE FROM runs WHERE rowid IN (SELECT place FROM touched WHERE changed AND pla
 -- name: insert_merged
 INSERT INTO runs BY NAME SELECT * FROM merged
 
+-- name: forget_unstarted
+-- What became of merged runs: …
+DELETE FROM unstarted WHERE event_id IN (SELECT event_id FROM merged)
+
+-- name: add_unstarted
+-- … their start has come, or it has not.
+INSERT INTO unstarted SELECT event_id FROM merged WHERE created_at IS NULL
+
+-- name: recount_unstarted
+DELETE FROM unstarted;
+INSERT INTO unstarted SELECT event_id FROM runs WHERE created_at IS NULL
+
+-- name: count_fields
+SELECT {counts} FROM new_changes
+
+-- name: use_field
+INSERT INTO used_fields VALUES ($name)
+
 -- name: add_event_counts
 UPDATE runs
 SET

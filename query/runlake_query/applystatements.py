@@ -12,7 +12,7 @@ from runlake.lake.duck import quote
 from runlake.lake.lines import LINE_COLUMNS
 from runlake.lake.schema import COMMIT_FIELDS, changes_query, fold_query, shown_expressions
 from runlake.sqlfile import load_queries
-from runlake_query.pricing import PRICE_MERGED, UNPRICED
+from runlake_query.pricing import LOOK_AT_MERGED, PRICE_MERGED
 
 SQL = load_queries("runlake_query", "apply.sql")
 
@@ -90,13 +90,15 @@ ASSOCIATE = SQL["associate"].format(rows="new_changes")
 _PRODUCERS = tuple(SQL["replace_producers"].split(";\n"))
 BOOKS = ("sum_deliveries", "merge_ranges", *(f"replace_producers_{number}" for number in range(len(_PRODUCERS))))
 """All of them, in this order and for one worker, add what the lake says of producers to their books."""
+RECOUNT_UNSTARTED = tuple(SQL["recount_unstarted"].split(";\n"))
+"""All of them, in this order, find the runs whose start has not come anew."""
 LOOSE = ("add_loose_events", "begin_loose_events")
 """Both, in this order, count the events that name a `run_id` and no run."""
 
 PREPARED: dict[str, str] = {
     "feed_touch": SQL["feed_touch"].format(rows=_rows(_COUNT_COLUMNS)),
     **{f"feed_{name}": SQL[name].format(rows=_rows(_COUNT_COLUMNS)) for name in LOOSE},
-    "unpriced": UNPRICED,
+    "look_at_merged": LOOK_AT_MERGED,
     "price_merged": PRICE_MERGED,
     "stage_books": SQL["stage_books"].format(upto=_text(2), rows=_lines(*_BOOK_COLUMNS)),
     "advance": SQL["advance"].format(
@@ -107,6 +109,8 @@ PREPARED: dict[str, str] = {
         for name in (
             "drop_stored",
             "insert_merged",
+            "forget_unstarted",
+            "add_unstarted",
             "add_event_counts",
             "count_deliveries",
             "insert_all_events",

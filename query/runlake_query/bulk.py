@@ -25,7 +25,7 @@ class Bulk(NamedTuple):
 
     reader: Reader
     folder: Path
-    storage: Path
+    storage: Path | None
     sql: bool
     sql_bounds: Bounds
 
@@ -35,7 +35,7 @@ class Bulk(NamedTuple):
     def sql_service(self, freshness: Freshness, progress: Progress, gateway: Gateway, log: Log) -> Sql:
         folder = self.folder / "sql"
         return Sql(
-            Extracts(self.reader, folder, lambda: progress.positions, lambda: progress.counts.repriced),
+            Extracts(self.reader, folder, lambda: progress.positions, lambda: self.reader.generation),
             Sandboxes(self.storage, folder, self.sql_bounds, log),
             folder,
             freshness,

@@ -62,7 +62,7 @@ def list_values(snapshot: Snapshot, parameters: Parameters) -> bytes:
     """The body of `GET /api/v1/values`. Raises InvalidParameter."""
     dimension = one_of("dimension", parameters.text("dimension") or DIMENSIONS[0], DIMENSIONS)
     condition, limit = where(parameters), parameters.limit()
-    asked = _SQL["values"].format(column=dimension, where=condition.sql)
+    asked = _SQL["values"].format(column=dimension, where=condition.sql, shown=snapshot.shown)
     values = {**condition.values, "prefix": parameters.text("prefix") or "", "rows": limit + 1}
     rows = snapshot.rows(asked, values)
     found = [{"value": value, "runs": runs} for value, runs in rows[:limit]]

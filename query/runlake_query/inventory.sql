@@ -3,7 +3,7 @@
 -- name: values
 -- Those that runs have which match, the most frequent first. `{column}` is one of our own dimensions.
 SELECT {column}, count(*) AS runs
-FROM shown
+FROM {shown}
 WHERE {where} AND {column} IS NOT NULL AND starts_with(lower({column}), lower($prefix))
 GROUP BY {column}
 ORDER BY runs DESC, {column}

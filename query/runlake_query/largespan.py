@@ -43,6 +43,8 @@ class Applied(NamedTuple):
     counted: int
     """Runs that were stored already, and of which only events came."""
     new: int
+    fields: frozenset[str]
+    """The fields that were set, and those that go with them."""
 
 
 def span_rows(lake: str, worker: UUID, after: int, upto: int) -> SpanRows:
@@ -77,7 +79,7 @@ def apply_rows(cursor: duckdb.DuckDBPyConnection, rows: SpanRows) -> Applied:
         for name in LOOSE:
             cursor.execute(SQL[name].format(rows=_SQL["loose"].format(events=rows.events)))
     cursor.execute(_SQL["insert_events"].format(events=rows.events))
-    return Applied(changes, events, stored, counted, runs - stored)
+    return Applied(changes, events, stored, counted, runs - stored, fields)
 
 
 def _fold(ranked: list[str], fields: frozenset[str]) -> str:

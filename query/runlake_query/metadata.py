@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from runlake.sqlfile import load_queries
-from runlake_query.positions import Positions
+from runlake_query.model import State
 from runlake_query.reader import Snapshot
 
 _SQL = load_queries("runlake_query", "metadata.sql")
@@ -13,19 +13,19 @@ _RECENT = timedelta(hours=24)
 
 
 class MetadataCache:
-    """The last answer, good for as long as nothing is applied. On the event loop."""
+    """The last answer, good for as long as nothing changes. On the event loop."""
 
     def __init__(self) -> None:
-        self._positions: Positions | None = None
+        self._state: State | None = None
         self._body = ""
 
-    def at(self, positions: Positions) -> bytes | None:
-        """The body of `GET /api/v1/metadata` as kept, when it is of these positions."""
-        return self._whole("true") if self._positions == positions else None
+    def at(self, state: State) -> bytes | None:
+        """The body of `GET /api/v1/metadata` as kept, when it is of this state."""
+        return self._whole("true") if self._state == state else None
 
-    def keep(self, positions: Positions, body: str) -> bytes:
+    def keep(self, state: State, body: str) -> bytes:
         """Keep what `list_metadata` found, and return it as a body."""
-        self._positions, self._body = dict(positions), body
+        self._state, self._body = state, body
         return self._whole("false")
 
     def _whole(self, hit: str) -> bytes:
@@ -34,7 +34,7 @@ class MetadataCache:
 
 def list_metadata(snapshot: Snapshot) -> str:
     """All of the answer but whether it was cached."""
-    agents, agent_count, jobs, job_count = snapshot.one(_SQL["names"])
+    agents, agent_count, jobs, job_count = snapshot.one(_SQL["names"].format(shown=snapshot.shown))
     return (
         f'{{"agent_names":{agents or "[]"},"job_types":{jobs or "[]"},'
         f'"counts":{{"agent_names":{agent_count},"job_types":{job_count}}}}}'
@@ -43,5 +43,5 @@ def list_metadata(snapshot: Snapshot) -> str:
 
 def summary(snapshot: Snapshot, now: datetime) -> bytes:
     """The JSON form of `GET /metrics`."""
-    (text,) = snapshot.one(_SQL["summary"], {"since": (now - _RECENT).isoformat()})
+    (text,) = snapshot.one(_SQL["summary"].format(shown=snapshot.shown), {"since": (now - _RECENT).isoformat()})
     return str(text).encode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 import duckdb
@@ -16,6 +17,7 @@ from runlake.lake.schema import changes_query, fold_query, present_query
 from runlake.logs import Log
 from runlake.sqlfile import load_queries
 from runlake_query.folder import Folder
+from runlake_query.positions import Positions
 
 _SQL = load_queries("runlake_query", "model.sql")
 MANY_RUNS = 500_000
@@ -32,6 +34,13 @@ def model_version() -> str:
     return hashlib.sha256("\0".join(rules).encode()).hexdigest()[:16]
 
 
+class State(NamedTuple):
+    """What answers depend on. Of two equal ones they are the same."""
+
+    positions: Positions
+    generation: int
+
+
 class ReadModel:
     """An open read model. Threads take a `cursor` each; one of them, the follower's, writes."""
 
@@ -40,6 +49,14 @@ class ReadModel:
         self.lake = lake
         """The lake that the rows are of; None while there are none."""
         self._alone = True
+        self.generation = 0
+        """How often answers have changed and positions have not: costs were computed anew, or runs removed. Answers are
+        kept for a `State`, of which this is a part: read before the transaction that they come from begins, and raised
+        when that of a change has been committed."""
+
+    def changed(self) -> None:
+        """A change was committed that no position tells of. Of the follower's thread."""
+        self.generation += 1
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection for one thread, to this database and to what is attached beside it."""
@@ -80,6 +97,7 @@ class ReadModel:
             cursor.execute("ROLLBACK")
             raise
         self.lake = lake
+        self.changed()
 
     def close(self) -> None:
         """Write to the file what is in memory alone, and close. Idempotent."""

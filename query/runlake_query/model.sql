@@ -32,6 +32,12 @@ CREATE TABLE runs (
     first_change_at TIMESTAMPTZ
 );
 
+-- The runs whose start has not come. Mostly none: then nobody needs to look at each run for that.
+CREATE TABLE unstarted (event_id UUID NOT NULL);
+
+-- The fields that some run may have: of what no run ever had nothing needs to be read.
+CREATE TABLE used_fields (name VARCHAR NOT NULL);
+
 -- Run events at or after `meta.events_since`, and older ones that the lake does not have yet.
 CREATE TABLE events (
     worker UUID NOT NULL,
@@ -137,6 +143,9 @@ SELECT
 FROM runs
 WHERE created_at IS NOT NULL;
 
+-- The same when `unstarted` is empty (10 million runs, counted: 4 ms of processor time instead of 34).
+CREATE VIEW every_run AS SELECT * EXCLUDE (duration_ms, shown_duration_ms), shown_duration_ms AS duration_ms FROM runs;
+
 -- The loose events of each run that has any.
 CREATE VIEW loose_of_run AS
 SELECT latest.event_id, loose_events.* EXCLUDE (run_id)
@@ -163,6 +172,8 @@ UPDATE meta SET lake = $lake::UUID
 -- name: empty
 -- Forgets everything, for another lake.
 DELETE FROM runs;
+DELETE FROM unstarted;
+DELETE FROM used_fields;
 DELETE FROM events;
 DELETE FROM associations;
 DELETE FROM loose_events;
@@ -175,6 +186,12 @@ UPDATE meta SET lake = $lake::UUID, events_since = $events_since::TIMESTAMPTZ
 
 -- name: count_runs
 SELECT count(*) FROM runs
+
+-- name: all_started
+SELECT NOT EXISTS (FROM unstarted)
+
+-- name: used_fields
+SELECT name FROM used_fields
 
 -- name: positions
 SELECT worker::VARCHAR, seq FROM positions

@@ -20,7 +20,7 @@ import duckdb
 from runlake.lake.duck import quote
 from runlake.sqlfile import load_queries
 from runlake_query.knownruns import KnownRuns
-from runlake_query.model import ReadModel, read_positions
+from runlake_query.model import ReadModel, State, read_positions
 from runlake_query.positions import Positions
 from runlake_query.problems import TooBusy
 from runlake_query.progress import Progress
@@ -75,7 +75,7 @@ class Points:
         self._names: _Gathering[str | UUID, PointRead] = _Gathering(lambda keys: self._on_thread(_find, keys))
         self._ids: _Gathering[UUID, bool | None] = _Gathering(lambda keys: self._on_thread(_known, keys))
         self._kept: dict[str | UUID, PointRead] = {}
-        self._kept_at: Positions = {}
+        self._kept_at = State({}, 0)
 
     async def by_name(self, name: str) -> PointRead:
         """What `{run_id}` in a path means: the latest created run of that run_id, else the run of that event_id."""
@@ -120,16 +120,16 @@ class Points:
             if known is not None:
                 run, reflected = known
                 return PointRead(Found(run.event_id, run.run_id, run.start_us, run.body), reflected)
-        positions = self._progress.positions
-        if positions is not self._kept_at:
-            self._kept, self._kept_at = {}, positions
+        state = State(self._progress.positions, self._model.generation)
+        if state.positions is not self._kept_at.positions or state.generation != self._kept_at.generation:
+            self._kept, self._kept_at = {}, state
         kept = self._kept.get(name)
         if kept is not None:
             return kept
         found = await self._names.get(name)
         if self._recent is not None and isinstance(name, str) and found.run is not None:
             self._recent.confirmed(name, found.run.event_id, found.positions)
-        if found.positions == self._kept_at and len(self._kept) < _MAX_KEPT:
+        if self._kept_at == State(found.positions, state.generation) and len(self._kept) < _MAX_KEPT:
             self._kept[name] = found
         return found
 

@@ -21,8 +21,8 @@ STEP_RUNS = 25_000
 """How many runs one step prices."""
 _SQL = load_queries("runlake_query", "pricing.sql")
 
-UNPRICED = _SQL["unpriced"].format(needed=NEEDED)
-"""Of the runs that are being applied, how many have a cost to be computed."""
+LOOK_AT_MERGED = _SQL["look_at_merged"].format(needed=NEEDED)
+"""Of the runs that are being applied, how many have a cost to be computed; and 0 when no run at all lacks its start."""
 PRICE_MERGED = _SQL["price_merged"].format(
     priced=priced_query(_SQL["unpriced_rows"].format(needed=NEEDED), "prices"),
 )
@@ -39,8 +39,15 @@ def list_in_lake(cursor: duckdb.DuckDBPyConnection, lake: str) -> str | None:
 class Pricing:
     """The follower's: keeps the price list, and brings the runs to it. Its cursor is the one that writes."""
 
-    def __init__(self, cursor: duckdb.DuckDBPyConnection, log: Log, step_runs: int = STEP_RUNS) -> None:
+    def __init__(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        log: Log,
+        step_runs: int = STEP_RUNS,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
         self._cursor = cursor
+        self._changed = changed
         self._log = log
         rows = _SQL["rows_to_reprice"].format(step=step_runs)
         self._reprice = _SQL["reprice"].format(priced=priced_query(rows, "prices"))
@@ -77,6 +84,7 @@ class Pricing:
             raise
         self._done += changed
         if changed:
+            self._changed()
             self._log.info("repricing", runs=self._done)
             return int(changed)
         if self._done:

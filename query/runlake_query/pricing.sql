@@ -1,8 +1,9 @@
 -- What runs cost, by the price list in force. Rows of `runs` and `merged` that were reported a cost, or need none, have no
 -- `priced_by`; what was computed is never folded as if it had been reported (`stored_runs` of `apply.sql`).
 
--- name: unpriced
-SELECT count(*) FROM merged WHERE {needed}
+-- name: look_at_merged
+-- How many merged runs have a cost to be computed; and whether any of them, or of the stored runs, has not started.
+SELECT count(*) FILTER ({needed}), (SELECT count(*) FROM unstarted) + count(*) FILTER (created_at IS NULL) FROM merged
 
 -- name: price_merged
 UPDATE merged

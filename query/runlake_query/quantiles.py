@@ -61,7 +61,7 @@ def _between(
     """The quantiles, or None when one of them is not in its range."""
     edges = [edge for low, high in ranges for edge in (low, high + 1)]
     counts = ", ".join(_SQL["below"].format(column=column, edge=edge) for edge in edges)
-    least, most, total, *below = snapshot.one(_SQL["counts"].format(column=column, counts=counts, rows=rows), values)
+    total, fitting, *below = snapshot.one(_SQL["counts"].format(column=column, counts=counts, rows=rows), values)
     places = [share * (total - 1) for share in shares]
     wanted = []
     for place, (low, high), first, end in zip(places, ranges, below[::2], below[1::2], strict=True):
@@ -69,13 +69,12 @@ def _between(
             return None
         # In the middle of its step, so that no rounding moves it to a neighbour.
         ranks = _list([(rank - first + 0.5) / (end - first) for rank in (floor(place), ceil(place))])
-        wanted.append(_SQL["ranked"].format(column=column, low=low, high=high, ranks=ranks))
-    inside = " OR ".join(_SQL["range"].format(column=column, low=low, high=high) for low, high in ranges)
-    ranked = snapshot.one(_SQL["ranks"].format(wanted=", ".join(wanted), rows=rows, ranges=inside), values)
+        wanted.append(_SQL["ranked"].format(column=column, low=low, high=high, ranks=ranks, rows=rows))
+    ranked = snapshot.one(_SQL["ranks"].format(wanted=", ".join(wanted)), values)
     between = zip(places, ranked, strict=True)
     return Found(
         [low * (1 - place % 1) + high * (place % 1) for place, (low, high) in between],
-        narrow=least >= -(2**31) and most < 2**31,
+        narrow=fitting == total,
     )
 
 

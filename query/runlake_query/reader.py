@@ -11,26 +11,56 @@ from typing import Any, NamedTuple, TypeVar
 
 import duckdb
 
+from runlake.sqlfile import load_queries
 from runlake_query.copies import Copies, Copy
-from runlake_query.model import ReadModel, read_lake_positions, read_positions
+from runlake_query.model import ReadModel, State, read_lake_positions, read_positions
 from runlake_query.plans import Plans
 from runlake_query.positions import Positions
 from runlake_query.problems import Problem, TooBusy, TooSlow
 
 T = TypeVar("T")
 _INTERRUPT_EVERY_S = 0.05
+_SQL = load_queries("runlake_query", "model.sql")
 
 
 class Snapshot:
     """The read model as one transaction sees it: rows and positions agree."""
 
     def __init__(
-        self, cursor: duckdb.DuckDBPyConnection, positions: Positions, copy: Copy | None, plans: Plans | None = None
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        positions: Positions,
+        copy: Copy | None,
+        plans: Plans | None = None,
+        generation: int = 0,
     ) -> None:
         self._cursor = cursor
         self.positions = positions
+        self._generation = generation
         self._copy = copy
         self._plans = plans
+        self._all_started: bool | None = None
+
+    @property
+    def state(self) -> State:
+        """What an answer from here may be kept for."""
+        return State(self.positions, self._generation)
+
+    @property
+    def all_started(self) -> bool:
+        """Whether the start of every run has come."""
+        if self._all_started is None:
+            (self._all_started,) = self.one(_SQL["all_started"])
+        return bool(self._all_started)
+
+    @property
+    def shown(self) -> str:
+        """The view of the runs that are shown, as is quicker to go through."""
+        return "every_run" if self.all_started else "shown"
+
+    def used_fields(self) -> frozenset[str]:
+        """The fields of runs that some run may have."""
+        return frozenset(name for (name,) in self.rows(_SQL["used_fields"]))
 
     @property
     def lake(self) -> str:
@@ -89,6 +119,11 @@ class Reader:
         self._limit = threads + waiting
         self._running = 0
 
+    @property
+    def generation(self) -> int:
+        """How often answers have changed and positions have not."""
+        return self._model.generation
+
     async def read(self, work: Callable[[Snapshot], T], *, with_lake: bool = False) -> T:
         """Run `work` on a thread, in a transaction. Raises TooBusy, TooSlow, and what `work` raises.
 
@@ -119,15 +154,16 @@ class Reader:
     def _read(self, task: _Task, work: Callable[[Snapshot], T], with_lake: bool) -> T:
         task.check()
         cursor, plans = self._cursor()
+        generation = self._model.generation
         if not with_lake:
             with _transaction(cursor, task) as positions:
-                return _told(work, Snapshot(cursor, positions, None, plans))
+                return _told(work, Snapshot(cursor, positions, None, plans, generation))
         while True:
             with self._copies.borrow() as copy, _transaction(cursor, task) as positions:
                 # A copy is published before its rows are applied; one borrowed just before that may be behind.
                 confirmed = read_lake_positions(cursor)
                 if all(copy.positions.get(worker, 0) >= seq for worker, seq in confirmed.items()):
-                    return _told(work, Snapshot(cursor, positions, copy))
+                    return _told(work, Snapshot(cursor, positions, copy, generation=generation))
 
     def _cursor(self) -> tuple[duckdb.DuckDBPyConnection, Plans]:
         """The thread's cursor. Of the lake nothing is planned ahead: each copy of its catalog has another name."""

@@ -15,6 +15,7 @@ from runlake_query.events import Events
 from runlake_query.freshness import Freshness
 from runlake_query.jsontext import array
 from runlake_query.metadata import MetadataCache, list_metadata, summary
+from runlake_query.model import State
 from runlake_query.newest import NewestPages
 from runlake_query.parameters import Parameters
 from runlake_query.points import Points
@@ -23,6 +24,7 @@ from runlake_query.problems import NotFound
 from runlake_query.progress import Progress
 from runlake_query.reader import Reader, Snapshot
 from runlake_query.staleclock import stale_clock
+from runlake_query.starttimes import StartTimes
 from runlake_query.totals import Totals
 
 T = TypeVar("T")
@@ -50,7 +52,7 @@ class Reads:
         self._written: Positions = {}
         self._written_as = ""
         self._metadata = MetadataCache()
-        self._lists = runs.ListMemory(Totals(), NewestPages(), points.recent_bodies)
+        self._lists = runs.ListMemory(Totals(), NewestPages(), StartTimes(), points.recent_bodies)
 
     async def runs(self, request: web.Request) -> web.Response:
         """`GET /api/v1/runs`"""
@@ -137,12 +139,12 @@ class Reads:
         """`GET /api/v1/metadata`"""
         parameters = query(request, AFTER)
         await self._freshness.before_read(parameters.after())
-        positions = self._progress.positions
-        body = self._metadata.at(positions)
+        state = State(self._progress.positions, self._reader.generation)
+        body = self._metadata.at(state)
         if body is None:
-            text, positions = await self._reader.read(lambda snapshot: (list_metadata(snapshot), snapshot.positions))
-            body = self._metadata.keep(positions, text)
-        return json_answer(body, headers=self._reflects(positions))
+            text, state = await self._reader.read(lambda snapshot: (list_metadata(snapshot), snapshot.state))
+            body = self._metadata.keep(state, text)
+        return json_answer(body, headers=self._reflects(state.positions))
 
     async def summary(self, request: web.Request) -> web.Response:
         """`GET /metrics` as JSON."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import duckdb
 
 from runlake.lake.duck import quote
 from runlake.sqlfile import load_queries
+from runlake_query.applystatements import RECOUNT_UNSTARTED
 
 _SQL = load_queries("runlake_query", "removals.sql")
 
@@ -29,10 +31,11 @@ def removals_in_lake(cursor: duckdb.DuckDBPyConnection, lake: str) -> Extent:
 
 
 class Removals:
-    """The follower's. Its cursor is the one that writes."""
+    """The follower's. Its cursor is the one that writes. `changed` is told of what was committed."""
 
-    def __init__(self, cursor: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, cursor: duckdb.DuckDBPyConnection, changed: Callable[[], None] = lambda: None) -> None:
         self._cursor = cursor
+        self._changed = changed
         self._seen = Extent()
 
     def forget(self) -> None:
@@ -50,10 +53,13 @@ class Removals:
             ((runs,),) = self._cursor.execute(_SQL["runs"]).fetchall()
             for name in ("events", "associations"):
                 self._cursor.execute(_SQL[name])
+            for statement in RECOUNT_UNSTARTED:
+                self._cursor.execute(statement)
             self._cursor.execute("DROP TABLE removed")
             self._cursor.execute("COMMIT")
         except BaseException:
             self._cursor.execute("ROLLBACK")
             raise
+        self._changed()
         self._seen = found
         return int(runs)

@@ -194,7 +194,7 @@ def _base(snapshot: Snapshot, asked: Plan) -> tuple[str, dict[str, Any]]:
     if "stale" in asked.measures:
         stale = f", {is_stale()} AS stale"
         values[STALE_AT] = asked.stale_at
-    runs = _SQL["runs_with_loose_events" if loose else "runs"]
+    runs = _SQL["runs_with_loose_events" if loose else "runs"].format(shown=snapshot.shown)
     return _SQL["base"].format(bucket=bucket, stale=stale, runs=runs, where=asked.condition.sql), values
 
 
@@ -204,7 +204,9 @@ def _quantiles(snapshot: Snapshot, asked: Plan) -> tuple[dict[str, float | None]
     narrow: set[str] = set()
     bound = measured(MEASURES, asked.measures).bound
     plain = {"bucket": "NULL", "stale": "", "where": asked.condition.sql}
-    rows, sample = (_SQL["base"].format(runs=_SQL[runs], **plain) for runs in ("runs", "sample"))
+    sampled = _SQL["sample"].format(started="true" if snapshot.all_started else "created_at IS NOT NULL")
+    runs = (_SQL["runs"].format(shown=snapshot.shown), sampled)
+    rows, sample = (_SQL["base"].format(runs=text, **plain) for text in runs)
     for column in dict.fromkeys(one.column for one in bound):
         wanted = [one for one in bound if one.column == column]
         shares = [one.share for one in wanted]

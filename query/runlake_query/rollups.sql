@@ -1,13 +1,13 @@
 -- Rollups: measures of the runs that match, by dimensions and by bucket of their start. No bucket begins before year 1.
 
 -- name: runs
-SELECT * FROM shown
+SELECT * FROM {shown}
 
 -- name: sample
 -- Some of the runs, block by block: what `shown` is, with fewer rows.
 SELECT * EXCLUDE (duration_ms, shown_duration_ms), shown_duration_ms AS duration_ms
 FROM runs TABLESAMPLE system(4%)
-WHERE created_at IS NOT NULL
+WHERE {started}
 
 -- name: has_loose_events
 -- Without any, the join for them would be in vain, and it costs more than all else.
@@ -16,7 +16,7 @@ SELECT EXISTS (FROM loose_events)
 -- name: runs_with_loose_events
 -- Counting the events that belong to a run by its run_id alone, too.
 SELECT shown.* EXCLUDE (events), shown.events + coalesce(loose_of_run.events, 0) AS events
-FROM shown
+FROM {shown} AS shown
 LEFT JOIN loose_of_run ON loose_of_run.event_id = shown.event_id
 
 -- name: base

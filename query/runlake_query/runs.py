@@ -9,7 +9,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from runlake.fields import DIMENSIONS, RUN_FIELDS, Field
+from runlake.fields import CHANGE_FIELDS, DIMENSIONS, RUN_FIELDS, Field
 from runlake.sqlfile import load_queries
 from runlake_query import runorder
 from runlake_query.filters import SINGLE_FILTERS, Where, where
@@ -19,6 +19,7 @@ from runlake_query.parameters import Microseconds, Parameters, encode_cursor
 from runlake_query.positions import Positions
 from runlake_query.problems import InvalidParameter, NotFound
 from runlake_query.reader import Snapshot
+from runlake_query.starttimes import StartTimes
 from runlake_query.totals import Totals
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -36,6 +37,8 @@ def _shown(field: Field) -> str:
 
 
 RUN = f"json_object({', '.join(map(_shown, RUN_FIELDS))})"
+_SETTABLE = frozenset(field.name for field in CHANGE_FIELDS) - {"duration_ms", "cost_usd"}
+"""Fields that no run has unless somebody has set them."""
 _SQL = load_queries("runlake_query", "runs.sql")
 
 
@@ -51,6 +54,7 @@ class ListMemory(NamedTuple):
 
     totals: Totals
     newest: NewestPages
+    starts: StartTimes
     bodies: Callable[[Sequence[UUID], Positions], Mapping[UUID, bytes]]
     """Those runs that are in memory, as they are at exactly these positions."""
 
@@ -65,23 +69,23 @@ def list_runs(snapshot: Snapshot, parameters: Parameters, memory: ListMemory | N
         raise InvalidParameter("offset", "cannot be combined with cursor")
 
     def count() -> int:
-        (found,) = snapshot.one(_SQL["count"].format(where=condition.sql), condition.values)
+        (found,) = snapshot.one(_SQL["count"].format(where=condition.sql, shown=snapshot.shown), condition.values)
         return int(found)
 
-    total = memory.totals.of(condition, snapshot.positions, count) if memory else count()
+    total = memory.totals.of(condition, snapshot.state, count) if memory else count()
     if order is not None:
         page = runorder.sorted_page(snapshot, parameters, order, condition.sql, condition.values, limit)
         return _listed(_bodies(snapshot, page.places, memory), total, limit, offset, page.next_cursor)
     if offset >= total:
         places: list[Place] = []
     elif cursor is None and not offset and limit < total and memory is not None:
-        places = _first_page(snapshot, condition, limit, total, memory.newest)
+        places = _first_page(snapshot, condition, limit, total, memory)
     else:
-        places = _page(snapshot, condition, limit, offset, cursor)
+        places = _nearest_page(snapshot, condition, limit, offset, cursor, total, memory)
     more = len(places) > limit
     places = places[:limit]
     next_cursor = encode_cursor(_Cursor(*places[-1])) if more else None
-    return _listed(_bodies(snapshot, places, memory), total, limit, offset, next_cursor)
+    return _listed(_bodies(snapshot, places, memory, condition), total, limit, offset, next_cursor)
 
 
 def _listed(bodies: list[str], total: int, limit: int, offset: int, next_cursor: str | None) -> bytes:
@@ -91,17 +95,33 @@ def _listed(bodies: list[str], total: int, limit: int, offset: int, next_cursor:
     ).encode()
 
 
-def _first_page(snapshot: Snapshot, condition: Where, limit: int, total: int, newest: NewestPages) -> list[Place]:
+def _first_page(snapshot: Snapshot, condition: Where, limit: int, total: int, memory: ListMemory) -> list[Place]:
     """The first page and one run more, of a list that has as many: looked for from where it ended last."""
+    newest = memory.newest
     end = newest.end(condition, limit, total)
     if end is not None:
         places = _page(snapshot, condition, limit, 0, None, end)
         if len(places) > limit:
             return places
-    places = _page(snapshot, condition, limit, 0, None)
+    places = _nearest_page(snapshot, condition, limit, 0, None, total, memory)
     if len(places) > limit:
         newest.ended(condition, limit, total, places[-1])
     return places
+
+
+def _nearest_page(
+    snapshot: Snapshot, condition: Where, limit: int, offset: int, cursor: _Cursor | None, total: int,
+    memory: ListMemory | None,
+) -> list[Place]:  # fmt: skip
+    """A page and one run more when there is one: looked for in a stretch of the history, and then in all of it."""
+    if memory is not None:
+        since = memory.starts.since(snapshot, offset + limit + 1, total, cursor.start_us if cursor else None)
+        if since is not None:
+            bound = Where(f"{condition.sql} AND {_SQL['since']}", {**condition.values, "since": since})
+            places = _page(snapshot, bound, limit, offset, cursor)
+            if len(places) > limit:
+                return places
+    return _page(snapshot, condition, limit, offset, cursor)
 
 
 def _page(
@@ -115,18 +135,32 @@ def _page(
     if end is not None:
         conditions.append(_SQL["not_after_end"])
         values |= {"end_time": end.start_us, "end_id": str(end.event_id)}
-    query = _SQL["page"].format(where=" AND ".join(conditions))
+    query = _SQL["page"].format(where=" AND ".join(conditions), shown=snapshot.shown)
     rows = snapshot.rows(query, {**values, "rows": limit + 1, "skip": offset})
     return [Place(start_us, UUID(event_id)) for start_us, event_id in rows]
 
 
-def _bodies(snapshot: Snapshot, places: list[Place], memory: ListMemory | None) -> list[str]:
-    """The runs at these places as JSON texts."""
+def _bodies(
+    snapshot: Snapshot, places: list[Place], memory: ListMemory | None, condition: Where | None = None
+) -> list[str]:
+    """The runs at these places as JSON texts; `condition`: they are consecutive ones, newest first, of those that it
+    leaves."""
     ids = [place.event_id for place in places]
     known = memory.bodies(ids, snapshot.positions) if memory else {}
     found = {event_id: body.decode() for event_id, body in known.items()}
     missing = [place for place in places if place.event_id not in found]
-    if missing:
+    if missing and condition is not None and memory is not None and memory.starts.any(snapshot):
+        values = {
+            **condition.values,
+            "first_start": missing[-1].start_us,
+            "last_start": missing[0].start_us,
+            "event_ids": ",".join(str(place.event_id) for place in missing),
+        }
+        query = _SQL["bodies_of_page"].format(
+            run=_run_of(snapshot.used_fields()), shown=snapshot.shown, where=condition.sql
+        )
+        found |= {UUID(event_id): body for event_id, body in snapshot.rows(query, values)}
+    elif missing:
         rows = snapshot.of_lists(
             _SQL["bodies"].format(run=RUN),
             [str(place.event_id) for place in missing],
@@ -134,6 +168,13 @@ def _bodies(snapshot: Snapshot, places: list[Place], memory: ListMemory | None) 
         )
         found |= {UUID(event_id): body for event_id, body in rows}
     return [found[event_id] for event_id in ids]
+
+
+def _run_of(used: frozenset[str]) -> str:
+    """The Run object where no run has any other fields than `used` ones."""
+    unused = _SETTABLE - used
+    shown = (f"'{field.name}', NULL" if field.name in unused else _shown(field) for field in RUN_FIELDS)
+    return f"json_object({', '.join(shown)})"
 
 
 def find_run(snapshot: Snapshot, run_id: str) -> str:

@@ -8,27 +8,27 @@ from concurrent.futures import Future
 from typing import Any
 
 from runlake_query.filters import Where
-from runlake_query.positions import Positions
+from runlake_query.model import State
 
 _MAX_KEPT = 1_000
 _Key = tuple[str, tuple[tuple[str, Any], ...]]
 
 
 class Totals:
-    """Totals by condition, good for as long as nothing is applied. Any thread."""
+    """Totals by condition, good for as long as nothing changes. Any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._positions: Positions = {}
+        self._state: State | None = None
         self._counts: dict[_Key, Future[int]] = {}
         self.counted = 0
 
-    def of(self, condition: Where, positions: Positions, count: Callable[[], int]) -> int:
-        """The total at `positions`: as counted before, or as another thread is counting it, or by `count`."""
+    def of(self, condition: Where, state: State, count: Callable[[], int]) -> int:
+        """The total at `state`: as counted before, or as another thread is counting it, or by `count`."""
         key = (condition.sql, _frozen(condition.values))
         with self._lock:
-            if positions != self._positions or len(self._counts) >= _MAX_KEPT:
-                self._counts, self._positions = {}, dict(positions)
+            if state != self._state or len(self._counts) >= _MAX_KEPT:
+                self._counts, self._state = {}, state
             known = self._counts.get(key)
             if known is None:
                 mine = self._counts[key] = Future()

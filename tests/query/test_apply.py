@@ -7,9 +7,15 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 
+from runlake.fields import CHANGE_FIELDS
+from runlake_query import rollups
 from runlake_query.apply import Applier, LakeSource
+from runlake_query.parameters import Parameters
+from runlake_query.reader import Snapshot
+from runlake_query.runs import LIST_PARAMETERS, LIST_REPEATABLE, list_runs
 from support.lakes import LakeWriter, Worker, at
 from support.models import Model, lake_runs
 
@@ -66,11 +72,31 @@ def test_p4_the_read_model_equals_the_fold_of_the_lake_however_it_was_cut(
             cut.caught_up(*workers)
             assert cut.shown() == whole
             assert cut.rows("SELECT event_id, events FROM runs ORDER BY ALL") == counts
+            for model in (tailed, cut):
+                assert unstarted(model) == model.rows("SELECT event_id FROM runs WHERE created_at IS NULL ORDER BY ALL")
+                assert set_fields(model) <= {name for (name,) in model.rows("SELECT name FROM used_fields")}
             assert cut.rows("SELECT * EXCLUDE (ts) FROM events ORDER BY worker, seq") == tailed.rows(
                 "SELECT * EXCLUDE (ts) FROM events ORDER BY worker, seq"
             )
     in_lake = lake.sql("SELECT run_event_id, count(*) FROM lake.events WHERE run_event_id IS NOT NULL GROUP BY 1")
     assert {str(run): events for run, events in counts if events} == dict(map(tuple, in_lake))
+
+
+def set_fields(model: Model) -> set[str]:
+    names = [field.name for field in CHANGE_FIELDS]
+    (counts,) = model.rows(f"SELECT {', '.join(f'count({name})' for name in names)} FROM runs")
+    return {name for name, count in zip(names, counts, strict=True) if count} - {"cost_usd"}
+
+
+def unstarted(model: Model) -> list[tuple[UUID]]:
+    return [(event_id,) for (event_id,) in model.rows("SELECT event_id FROM unstarted ORDER BY ALL")]
+
+
+def counted(snapshot: Snapshot) -> tuple[int, int]:
+    """How many runs a list and a rollup say there are."""
+    listed = msgspec.json.decode(list_runs(snapshot, Parameters([], LIST_PARAMETERS, LIST_REPEATABLE)))
+    asked = Parameters([("measures", "runs")], rollups.PARAMETERS, rollups.REPEATABLE)
+    return listed["total"], msgspec.json.decode(rollups.rollup(snapshot, asked))["totals"]["runs"]
 
 
 def test_a_run_whose_start_has_not_come_is_kept_and_not_shown(lake: LakeWriter, tmp_path: Path) -> None:
@@ -81,10 +107,14 @@ def test_a_run_whose_start_has_not_come_is_kept_and_not_shown(lake: LakeWriter, 
     with Model(lake, tmp_path / "model") as model:
         assert model.caught_up(worker).shown() == []
         assert model.rows("SELECT count(*), sum(events) FROM runs") == [(1, 1)]
+        assert unstarted(model) == [(run,)]
+        assert model.read(counted) == (0, 0)
         worker.start("r", run, status="running", product="first", website="w")
         lake.flush(worker)
         model.caught_up(worker)
         assert model.rows("SELECT status, product, website, events FROM shown") == [("success", "later wins", "w", 1)]
+        assert unstarted(model) == []
+        assert model.read(counted) == (1, 1)
         assert model.shown() == lake_runs(lake)
 
 

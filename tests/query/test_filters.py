@@ -14,6 +14,7 @@ import pytest
 from runlake.fields import DIMENSIONS
 from runlake_query import rollups, runs, streams
 from runlake_query.filters import SINGLE_FILTERS, Where
+from runlake_query.model import State
 from runlake_query.problems import nearest
 from runlake_query.totals import Totals
 from support.api import Api
@@ -109,6 +110,7 @@ def test_ranges_at_the_ends_of_time_are_harmless(api: Api, tz: str) -> None:
 
 def test_a_total_is_counted_once_for_all_who_ask_at_the_same_position() -> None:
     totals, worker = Totals(), UUID(int=1)
+    at_five = State({worker: 5}, 0)
     some, other = Where("a = $a", {"a": 1}), Where("a = $a", {"a": 2})
     begun, go_on = threading.Event(), threading.Event()
     counted: list[int] = []
@@ -120,14 +122,15 @@ def test_a_total_is_counted_once_for_all_who_ask_at_the_same_position() -> None:
         return 42
 
     with ThreadPoolExecutor(4) as pool:
-        first = pool.submit(totals.of, some, {worker: 5}, count)
+        first = pool.submit(totals.of, some, at_five, count)
         assert begun.wait(30)
-        more = [pool.submit(totals.of, some, {worker: 5}, count) for _ in range(3)]
+        more = [pool.submit(totals.of, some, at_five, count) for _ in range(3)]
         go_on.set()
         assert [future.result() for future in (first, *more)] == [42] * 4
     assert len(counted) == 1
-    assert totals.of(other, {worker: 5}, lambda: 7) == 7
-    assert totals.of(some, {worker: 6}, lambda: 43) == 43, "what was applied since may match"
+    assert totals.of(other, at_five, lambda: 7) == 7
+    assert totals.of(some, State({worker: 6}, 0), lambda: 43) == 43, "what was applied since may match"
+    assert totals.of(some, State({worker: 6}, 1), lambda: 40) == 40, "what was removed since may have matched"
 
 
 def test_a_count_that_fails_is_not_kept() -> None:
@@ -137,5 +140,5 @@ def test_a_count_that_fails_is_not_kept() -> None:
         raise ArithmeticError
 
     with pytest.raises(ArithmeticError):
-        totals.of(Where("true", {}), {}, fail)
-    assert totals.of(Where("true", {}), {}, lambda: 3) == 3
+        totals.of(Where("true", {}), State({}, 0), fail)
+    assert totals.of(Where("true", {}), State({}, 0), lambda: 3) == 3

@@ -2,6 +2,8 @@
 
 An extract is a folder of its own, complete or not there: it is written under another name and renamed. Its runs and
 recent events are copied from the read model in one transaction, and the lake's files of events are named beside them.
+Those in object storage are copied into the extract, for the sandbox has no network. A file never changes: of those that
+the extract before has, links are made.
 
 How fresh: a query reads the newest extract when that reflects `?after=` and what this process had acknowledged, and
 reflects all that the read model does (also of costs, which change without a message), or is not older than `MAX_AGE_S`
@@ -16,21 +18,47 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from runlake.fields import RUN_FIELD_NAMES
 from runlake.lake.duck import quote
+from runlake.lake.place import S3
 from runlake.sqlfile import load_queries
 from runlake_query.positions import Positions, reaches
+from runlake_query.problems import Problem
 from runlake_query.reader import Reader, Snapshot
 
 MAX_AGE_S = 2.0
 MAX_LIFE_S = 300.0
 UNUSED_S = 600.0
 _AGE_PER_COST = 10
+_FETCHED = "fetched"
+"""The folder of an extract that holds files of object storage."""
 
 _SQL = load_queries("runlake_query.sql", "extracts.sql")
+
+
+class NoRoom(Problem):
+    """503: the disk has no room for a copy of what is in object storage."""
+
+    def __init__(self, missing: int, free: int) -> None:
+        super().__init__(
+            503,
+            f"SQL over a lake in object storage reads a copy of its events here: {missing:,} bytes are missing, and"
+            f" this disk has {free:,} free, half of which may be used. Give RUNLAKE_READ_MODEL a larger disk, or attach"
+            " the lake in DuckDB elsewhere.",
+            headers={"Retry-After": "600"},
+        )
+
+
+class LakeFile(NamedTuple):
+    """A Parquet file of events, and the file that says which of its rows are deleted."""
+
+    data: str
+    data_bytes: int
+    delete: str | None
+    delete_bytes: int | None
 
 
 class Files(NamedTuple):
@@ -46,9 +74,9 @@ class Files(NamedTuple):
 
 
 class _Extract:
-    def __init__(self, files: Files, repriced: int, made_at: float, took_s: float) -> None:
+    def __init__(self, files: Files, generation: int, made_at: float, took_s: float) -> None:
         self.files = files
-        self.repriced = repriced
+        self.generation = generation
         self.made_at = made_at
         self.took_s = took_s
         self.holders = 0
@@ -62,13 +90,13 @@ class Extracts:
         reader: Reader,
         folder: Path,
         positions: Callable[[], Positions],
-        repriced: Callable[[], int] = lambda: 0,
+        generation: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reader = reader
         self._folder = folder
         self._positions = positions
-        self._repriced = repriced
+        self._generation = generation
         self._clock = clock
         self._making = asyncio.Lock()
         self._made = 0
@@ -77,7 +105,8 @@ class Extracts:
 
     @asynccontextmanager
     async def lend(self, wanted: Positions) -> AsyncIterator[Files]:
-        """An extract that is fresh enough, for as long as the block runs. Raises TooBusy, TooSlow, duckdb.Error."""
+        """An extract that is fresh enough, for as long as the block runs. Raises TooBusy, TooSlow, NoRoom,
+        duckdb.Error."""
         async with self._making:
             extract = self._newest
             if extract is None or not self._fresh(extract, wanted):
@@ -107,15 +136,16 @@ class Extracts:
         age = self._clock() - extract.made_at
         if age >= MAX_LIFE_S:
             return False
-        same = reflected == self._positions() and extract.repriced == self._repriced()
+        same = reflected == self._positions() and extract.generation == self._generation()
         return same or age < max(MAX_AGE_S, _AGE_PER_COST * extract.took_s)
 
     async def _make(self) -> _Extract:
         self._made += 1
         target = self._folder / f"extract-{self._made}"
-        begun, repriced = self._clock(), self._repriced()
-        files = await self._reader.read(lambda snapshot: _write(snapshot, target), with_lake=True)
-        before, self._newest = self._newest, _Extract(files, repriced, begun, self._clock() - begun)
+        begun, generation = self._clock(), self._generation()
+        fetched = None if self._newest is None else self._newest.files.runs.with_name(_FETCHED)
+        files = await self._reader.read(lambda snapshot: _write(snapshot, target, fetched), with_lake=True)
+        before, self._newest = self._newest, _Extract(files, generation, begun, self._clock() - begun)
         if before is not None:
             await self._remove(before)
         return self._newest
@@ -126,7 +156,7 @@ class Extracts:
             await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
 
 
-def _write(snapshot: Snapshot, target: Path) -> Files:
+def _write(snapshot: Snapshot, target: Path, fetched: Path | None) -> Files:
     partial = target.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(mode=0o700)
@@ -134,7 +164,10 @@ def _write(snapshot: Snapshot, target: Path) -> Files:
         runs = _SQL["runs"].format(columns=", ".join(RUN_FIELD_NAMES), path=quote(str(partial / "runs.parquet")))
         snapshot.rows(runs)
         snapshot.rows(_SQL["recent_events"].format(path=quote(str(partial / "recent.parquet"))))
-        found = snapshot.rows(_SQL["event_files"].format(lake=quote(snapshot.lake)))
+        found = [LakeFile(*row) for row in snapshot.rows(_SQL["event_files"].format(lake=quote(snapshot.lake)))]
+        remote = [file for file in found if file.data.startswith(S3)]
+        if remote:
+            _fetch(snapshot, remote, partial / _FETCHED, fetched)
         lake_positions = dict(snapshot.rows(_SQL["lake_positions"]))
         partial.rename(target)
     except BaseException:
@@ -145,6 +178,40 @@ def _write(snapshot: Snapshot, target: Path) -> Files:
         lake_positions=lake_positions,
         runs=target / "runs.parquet",
         recent=target / "recent.parquet",
-        events=[data for data, _ in found],
-        deletes=[delete for _, delete in found if delete is not None],
+        events=[_here(file.data, target) for file in found],
+        deletes=[_here(file.delete, target) for file in found if file.delete is not None],
     )
+
+
+def _fetch(snapshot: Snapshot, remote: list[LakeFile], target: Path, before: Path | None) -> None:
+    """Have the files in `target`: as links to those that are in `before`, else as copies. Raises NoRoom,
+    duckdb.Error."""
+    target.mkdir()
+    missing = 0
+    wanted = []
+    for file in remote:
+        for path, size in ((file.data, file.data_bytes), (file.delete, file.delete_bytes)):
+            if path is not None and not _linked(before, target, PurePosixPath(path).name):
+                wanted.append(path)
+                missing += size or 0
+    free = shutil.disk_usage(target).free
+    if missing > free // 2:
+        raise NoRoom(missing, free)
+    for path in wanted:
+        place = target / PurePosixPath(path).name
+        snapshot.rows(_SQL["fetch"].format(file=quote(path), path=quote(str(place))))
+
+
+def _linked(before: Path | None, target: Path, name: str) -> bool:
+    if before is None:
+        return False
+    try:
+        (target / name).hardlink_to(before / name)
+    except OSError:  # another file system, or it was removed just now
+        return False
+    return True
+
+
+def _here(file: str, target: Path) -> str:
+    """Where a file of the lake is on this machine."""
+    return str(target / _FETCHED / PurePosixPath(file).name) if file.startswith(S3) else file

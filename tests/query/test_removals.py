@@ -1,0 +1,117 @@
+"""What retention and forgetting take out of the lake leaves every answer, though no position tells of it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+
+from query.test_cost import Listed, add_list
+from runlake_query.metadata import MetadataCache, list_metadata
+from runlake_query.model import State
+from runlake_query.newest import NewestPages
+from runlake_query.parameters import Parameters
+from runlake_query.reader import Snapshot
+from runlake_query.runs import LIST_PARAMETERS, LIST_REPEATABLE, ListMemory, list_runs
+from runlake_query.starttimes import StartTimes
+from runlake_query.totals import Totals
+from support.api import Start
+from support.lakes import LakeWriter, Worker
+from support.models import Model
+from support.processes import wait_until
+from support.waiting import eventually
+
+NOON = datetime(2026, 1, 28, 12, tzinfo=UTC)
+
+
+def remove(lake: LakeWriter, run: UUID, why: str = "forgotten") -> None:
+    """As maintenance does, in one transaction."""
+    lake.sql(
+        f"""
+        BEGIN;
+        INSERT INTO lake.removals
+        SELECT worker, run_event_id, max(seq), count(*), now(), '{why}'
+        FROM (
+            SELECT worker, run_event_id, seq FROM lake.run_changes UNION ALL
+            SELECT worker, run_event_id, seq FROM lake.events
+        )
+        WHERE run_event_id = '{run}'
+        GROUP BY ALL;
+        DELETE FROM lake.run_changes WHERE run_event_id = '{run}';
+        DELETE FROM lake.events WHERE run_event_id = '{run}';
+        COMMIT
+        """
+    )
+
+
+def test_a_forgotten_run_is_in_no_answer_from_then_on(lake: LakeWriter, start: Start) -> None:
+    worker = Worker()
+    kept = worker.start("kept", agent_name="steady")
+    gone = worker.start("gone", agent_name="gone-with-it")
+    lake.flush(worker)
+    _, api = start()
+    before = api.get("/api/v1/runs/gone")
+    assert before.status == api.get(f"/api/v1/runs/{gone}").status == 200
+    assert api.ok("/api/v1/runs")["total"] == 2
+    assert api.ok("/api/v1/metadata")["agent_names"] == ["gone-with-it", "steady"]
+    remove(lake, gone)
+    wait_until(lambda: api.ok("/api/v1/rollups", measures="runs")["totals"]["runs"] == 1, "the removal is taken")
+    listed = api.get("/api/v1/runs")
+    assert (listed.json["total"], [run["event_id"] for run in listed.json["runs"]]) == (1, [str(kept)])
+    assert listed.headers["runlake-position"] == before.headers["runlake-position"]
+    assert api.ok("/api/v1/metadata")["agent_names"] == ["steady"]
+    for name in ("gone", str(gone)):
+        assert api.get(f"/api/v1/runs/{name}").status == 404
+        again = api.get(f"/api/v1/runs/{name}", headers={"If-None-Match": before.headers["etag"]})
+        assert again.status == 404
+
+
+async def test_a_total_at_the_same_position_is_counted_anew_when_runs_were_removed(
+    lake: LakeWriter, tmp_path: Path
+) -> None:
+    worker = Worker()
+    runs = [worker.start(f"r{number}") for number in range(3)]
+    lake.flush(worker)
+    memory = ListMemory(Totals(), NewestPages(), StartTimes(), lambda _ids, _positions: {})
+    metadata = MetadataCache()
+
+    def listed(snapshot: Snapshot) -> tuple[int, State]:
+        metadata.keep(snapshot.state, list_metadata(snapshot))
+        body = list_runs(snapshot, Parameters([], LIST_PARAMETERS, LIST_REPEATABLE), memory)
+        return msgspec.json.decode(body)["total"], snapshot.state
+
+    with Model(lake, tmp_path / "model") as model:
+        model.caught_up(worker)
+        total, before = await model.reader.read(listed)
+        assert total == 3
+        assert metadata.at(before) is not None
+        remove(lake, runs[1], "old")
+        eventually(lambda: model.model.generation > before.generation)
+        total, after = await model.reader.read(listed)
+        assert (total, after.positions) == (2, before.positions)
+        assert metadata.at(before) is None
+
+
+async def test_costs_that_are_computed_anew_are_another_state_at_the_same_position(
+    lake: LakeWriter, tmp_path: Path
+) -> None:
+    day = NOON - timedelta(days=30)
+    add_list(lake, 1_000, [Listed("m", day, Decimal(1), Decimal(1))])
+    worker = Worker()
+    worker.start("r", model="m", input_tokens=1_000_000)
+    lake.flush(worker)
+    with Model(lake, tmp_path / "model") as model:
+        model.caught_up(worker)
+
+        def cost(snapshot: Snapshot) -> tuple[str, State]:
+            return str(snapshot.one("SELECT cost_usd::DOUBLE FROM shown")[0]), snapshot.state
+
+        first, before = await model.reader.read(cost)
+        add_list(lake, 1_001, [Listed("m", day, Decimal(2), Decimal(1))])
+        eventually(lambda: model.model.generation > before.generation)
+        second, after = await model.reader.read(cost)
+        assert (first, second) == ("1.0", "2.0")
+        assert (after.positions, after == before) == (before.positions, False)
