@@ -35,10 +35,13 @@ _SQL = load_queries("runlake_query", "exports.sql")
 _OPTIONS = {
     CSV: "FORMAT csv, HEADER true, USE_TMP_FILE false",
     NDJSON: "FORMAT json, USE_TMP_FILE false",
-    PARQUET: "FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false",
+    # Of its groups each thread holds one in memory.
+    PARQUET: "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 30720, USE_TMP_FILE false",
 }
 MAX_AT_ONCE = 4
 MAX_ROWS = 2**62
+MAX_ORDERED = 10_000
+"""So many runs at most are exported newest first; more of them as they come."""
 EVENT_PARAMETERS = ("format", "after", "type", "ts_from", "ts_to", *SINGLE_FILTERS)
 EVENT_REPEATABLE = runs.LIST_REPEATABLE
 _RUN_TYPES = {field.name: field.sql_type for field in RUN_FIELDS}
@@ -82,7 +85,7 @@ class Exports:
                 return await otherwise(_without_format(request))
             parameters = _parameters(request, runs.LIST_PARAMETERS, runs.LIST_REPEATABLE)
             _refuse(parameters, "cursor", "offset", "order_by")
-            return await self._export(request, "runs", kind, parameters, partial(_runs, parameters, kind))
+            return await self._export(request, "runs", kind, parameters, partial(runs_query, parameters, kind))
 
         return handle
 
@@ -104,7 +107,7 @@ class Exports:
             raise InvalidParameter("format", f"known are {', '.join(kind.name for kind in EXPORTS)}")
         kind = wanted_format(request, EXPORTS) or NDJSON
         parameters = _parameters(request, EVENT_PARAMETERS, EVENT_REPEATABLE)
-        work = partial(_events, parameters, kind)
+        work = partial(events_query, parameters, kind)
         return await self._export(request, "events", kind, parameters, work, with_lake=True)
 
     async def _export(
@@ -133,8 +136,7 @@ class Exports:
 
             def work(snapshot: Snapshot) -> _Written:
                 text, values = query(snapshot)
-                copy = _SQL["copy"].format(query=text, path=quote(str(path)), options=_OPTIONS[kind])
-                return _Written(snapshot.one(copy, values)[0], snapshot.positions)
+                return _Written(snapshot.one(copy_statement(text, path, kind), values)[0], snapshot.positions)
 
             written = await while_connected(request, self._reader.read(work, with_lake=with_lake))
             told = {"RunLake-Rows": str(written.rows), **self._reflects(written.positions)}
@@ -165,16 +167,25 @@ def _limit(parameters: Parameters) -> int | None:
     return parameters.integer("limit", None, 1, MAX_ROWS)
 
 
-def _runs(parameters: Parameters, kind: Format, snapshot: Snapshot) -> Query:
+def copy_statement(query: str, path: Path, kind: Format) -> str:
+    """What writes the rows of a query into a file."""
+    return _SQL["copy"].format(query=query, path=quote(str(path)), options=_OPTIONS[kind])
+
+
+def runs_query(parameters: Parameters, kind: Format, snapshot: Snapshot) -> Query:
+    """All runs that match, or the newest `limit` of them."""
     condition, limit = where(parameters), _limit(parameters)
     values: dict[str, object] = dict(condition.values)
     if limit is not None:
         values["limit"] = limit
     query = _SQL["runs" if limit is None else "newest_runs"]
-    return query.format(columns=_columns(_RUN_TYPES, kind), where=condition.sql), values
+    text = query.format(columns=_columns(_RUN_TYPES, kind), where=condition.sql, shown=snapshot.shown)
+    few = limit is not None and limit <= MAX_ORDERED
+    return _SQL["newest_first" if few else "in_any_order"].format(query=text), values
 
 
-def _events(parameters: Parameters, kind: Format, snapshot: Snapshot) -> Query:
+def events_query(parameters: Parameters, kind: Format, snapshot: Snapshot) -> Query:
+    """All events that match; of a snapshot with the lake."""
     condition = where(parameters)
     values: dict[str, object] = dict(condition.values)
     conditions = [_SQL["of_runs"].format(where=condition.sql)] if condition.values else []
@@ -189,7 +200,7 @@ def _events(parameters: Parameters, kind: Format, snapshot: Snapshot) -> Query:
     text = _SQL["events"].format(
         columns=_columns(_EVENT_TYPES, kind), lake=snapshot.lake, where=" AND ".join(conditions) or "true"
     )
-    return text, values
+    return _SQL["in_any_order"].format(query=text), values
 
 
 def _rollup(parameters: Parameters, kind: Format, snapshot: Snapshot) -> Query:

@@ -18,12 +18,17 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from runlake.fields import RUN_FIELD_NAMES
+from runlake_query import exports, runs
 from runlake_query.files import send_file
+from runlake_query.formats import EXPORTS, Format
+from runlake_query.parameters import Parameters
+from runlake_query.reader import Snapshot
 from support.api import Api, Start
 from support.contract import problem
 from support.download import download
 from support.fleet import Fleet
 from support.lakes import LakeWriter, Worker
+from support.models import Model
 from support.processes import Process, Site, wait_until
 from support.tables import pq
 
@@ -35,6 +40,10 @@ FILTERS: list[dict[str, Any]] = [
     {"q": "straße", "root": "true"},
     {"agent_name": "nobody"},
 ]
+
+
+def parameters(*given: tuple[str, str]) -> Parameters:
+    return Parameters(given, {*exports.EVENT_PARAMETERS, *runs.LIST_PARAMETERS}, runs.LIST_REPEATABLE)
 
 
 def by_id(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -71,9 +80,41 @@ def test_exported_runs_are_those_of_the_list(api: Api, fleet: Fleet, filters: di
     )
 
 
+@pytest.mark.parametrize("kind", EXPORTS)
+async def test_what_may_be_long_is_written_as_it_comes_and_not_held_until_it_is_in_order(
+    lake: LakeWriter, tmp_path: Path, kind: Format
+) -> None:
+    worker = Worker()
+    worker.event("r", worker.start("r"))
+    lake.flush(worker)
+    with Model(lake, tmp_path / "model") as model:
+        model.caught_up(worker)
+
+        def plans(snapshot: Snapshot) -> dict[str, str]:
+            asked = {
+                "runs": exports.runs_query(parameters(("status", "running")), kind, snapshot),
+                "many runs": exports.runs_query(parameters(("limit", "10001")), kind, snapshot),
+                "some runs": exports.runs_query(parameters(("limit", "10000")), kind, snapshot),
+                "events": exports.events_query(parameters(("type", "step")), kind, snapshot),
+            }
+            found = {}
+            for name, (query, values) in asked.items():
+                explain = f"EXPLAIN {exports.copy_statement(query, tmp_path / 'out', kind)}"
+                found[name] = snapshot.rows(explain, values)[0][1]
+            return found
+
+        plan = await model.reader.read(plans, with_lake=True)
+    ordered = {name: "BATCH_COPY_TO_FILE" in text for name, text in plan.items()}
+    assert ordered == {"runs": False, "many runs": False, "some runs": True, "events": False}
+    assert all("COPY_TO_FILE" in text for text in plan.values())
+
+
 def test_a_limit_exports_the_newest_runs(api: Api) -> None:
     newest = api.ok(RUNS, limit=5)["runs"]
-    assert by_id(download(f"{api.url}{RUNS}", format="ndjson", limit=5).lines) == by_id(newest)
+    assert download(f"{api.url}{RUNS}", format="ndjson", limit=5).lines == newest
+    assert by_id(download(f"{api.url}{RUNS}", format="ndjson", limit=10_001).lines) == by_id(
+        api.ok(RUNS, limit=1000)["runs"]
+    )
     assert len(download(f"{api.url}{RUNS}", format="ndjson", limit=10**9).lines) == 400
 
 
