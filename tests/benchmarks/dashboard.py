@@ -106,8 +106,8 @@ def _live(browser: Browser, url: str, runs: int, seconds: float) -> None:
         more = [new_run(agent_name="dashboard-bench", model="m", input_tokens=1) for _ in range(20)]
         assert api.post("/api/v1/runs/batch", {"runs": more}).status == 201
         made += len(more)
-        for page, name in ((table, ".counted"), (overview, ".tiles")):
-            expect(page.locator(name)).to_contain_text(f"{made:,}", timeout=_DEADLINE_MS)
+        expect(table.locator(".counted")).to_contain_text(f"{made:,}", timeout=_DEADLINE_MS)
+        expect(overview.locator(f".tiles [title^='{made:,}']").first).to_be_attached(timeout=_DEADLINE_MS)
 
     while made < _LIVE_RUNS:
         made += 20
