@@ -24,6 +24,8 @@ from weakref import ref
 
 from runlake.adoption import Adoption
 from runlake.briefmessages import BriefEnd, BriefEvent, BriefMessage, BriefStart
+from runlake.curve import client_keys
+from runlake.entrypoints import bound_to
 from runlake.ids import Uuid7Source
 from runlake.inheritedlocks import close_inherited_locks
 from runlake.intake import (
@@ -36,10 +38,11 @@ from runlake.intake import (
     Intake,
 )
 from runlake.interruption import pass_on
+from runlake.lane import SenderOptions
 from runlake.messages import CommitAssociated, Message, RunEvent, RunStarted, RunUpdated
 from runlake.notices import Notices
 from runlake.plain import PlainEncoder
-from runlake.sender import Sender, SenderOptions
+from runlake.sender import Sender
 from runlake.spoolfolder import SpoolFolder
 from runlake.spoollocation import DROP_OLDEST, SpoolOptions, spool_options
 from runlake.stats import Stats
@@ -58,7 +61,9 @@ class Emitter:
     """Delivers messages to an ingest worker, in order, until the worker says that they are on its disk.
 
     `endpoint`: the worker's acknowledged socket, `tcp://host:port` or `ipc://path`; by default the variable
-    `RUNLAKE_INGEST`, else `tcp://127.0.0.1:8766`.
+    `RUNLAKE_INGEST`, else `tcp://127.0.0.1:8766`. Of a cluster, one worker's or several, separated by commas, in any
+    order: whichever answers says which workers there are, and then all messages of one run go to one of them, in order.
+    A worker that is away delays its own messages, which wait in the spool; the others go on, until the spool is full.
     `spool`: the folder of all spools of this user, or `off` for memory alone; by default the variable `RUNLAKE_SPOOL`,
     else `runlake/spool` in the user's state folder. Where it cannot be written, memory is used, with one warning.
     `spool_max_mb`: how large it may grow, all spools in it taken together (variable `RUNLAKE_SPOOL_MAX_MB`, else 512).
@@ -76,13 +81,16 @@ class Emitter:
     `exit_timeout_s`: how long the end of the interpreter waits for the last messages to be delivered, at most; with a
     spool it may be 0: what is left is there, and the next emitter on this machine for the same endpoint delivers it.
 
+    `server_key`, `client_key`: for a worker beyond loopback, its public key and the file with the own pair; by default
+    the variables `RUNLAKE_SERVER_KEY` and `RUNLAKE_CLIENT_KEY`. They are read whenever a connection is made.
+
     Numbers out of range are brought into it. No method raises. An emitter that nobody holds any more closes itself.
     """
 
     OPTIONS = frozenset(
         (
             "endpoint", "spool", "spool_max_mb", "spool_full", "queue_messages", "queue_bytes", "interval_ms",
-            "ack_timeout_s", "max_in_flight", "exit_timeout_s",
+            "ack_timeout_s", "max_in_flight", "exit_timeout_s", "server_key", "client_key",
         )
     )  # fmt: skip
     """The names that `runlake.configure` takes."""
@@ -100,6 +108,8 @@ class Emitter:
         ack_timeout_s: float = 10.0,
         max_in_flight: int = 16,
         exit_timeout_s: float = 2.0,
+        server_key: str | None = None,
+        client_key: str | os.PathLike[str] | None = None,
     ) -> None:
         self._spool: SpoolOptions = spool_options(spool, spool_max_mb, spool_full)
         self._options = SenderOptions(
@@ -108,6 +118,7 @@ class Emitter:
             ack_timeout_s=max(ack_timeout_s, 0.01),
             max_in_flight=max(max_in_flight, 1),
             drop_oldest=self._spool.full == DROP_OLDEST,
+            keys=lambda: client_keys(server_key, client_key),
         )
         self._queue_messages = max(queue_messages, 1)
         self._queue_bytes = max(queue_bytes, 0)
@@ -129,8 +140,8 @@ class Emitter:
         self._notices = Notices()
         self._producer = f"{self.host[:200]}/{os.getpid()}/{os.urandom(8).hex()}"
         endpoint, root, start = self._options.endpoint, self._spool.root, Start()
-        spool = SpoolFolder(root, self._producer, endpoint, self._spool.max_bytes) if root else None
-        adoption = Adoption(root, endpoint, Random()) if root else None
+        spool = SpoolFolder(root, self._producer, bound_to(endpoint), self._spool.max_bytes) if root else None
+        adoption = Adoption(root, endpoint, Random(), self._producer) if root else None
         self._intake = Intake(start, self._queue_messages, self._queue_bytes, spool, self._notices)
         self.encode = PlainEncoder(self._intake.described.add).encode
         """Encodes a message as `emit` does; raises when there is no way to."""
@@ -277,10 +288,11 @@ class Emitter:
             last_rejections=sender.last_rejections,
             dropped={reason: count for reason, count in dropped.items() if count},
             described=intake.described.value,
-            reconnects=max(0, sender.connections - 1),
+            reconnects=sender.reconnects,
             protocol_errors=sender.protocol_errors,
             connected=sender.connected,
             adopted=sender.adoption.messages if sender.adoption is not None else 0,
+            workers=sender.workers,
         )
 
     def notice(self, kind: str, text: str) -> None:

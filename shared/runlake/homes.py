@@ -12,7 +12,6 @@ that names no run. A message that nobody can read has the empty key: whoever get
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import blake2b
 from uuid import UUID
 
 import msgspec
@@ -30,6 +29,8 @@ def home_of(key: bytes, workers: Sequence[UUID]) -> UUID:
     """The worker, of a list that is not empty, whose the messages with this key are."""
     if len(workers) == 1:
         return workers[0]
+    from hashlib import blake2b  # noqa: PLC0415 (with it comes OpenSSL, 3.5 MiB: with one worker nobody needs it)
+
     return max(workers, key=lambda worker: (blake2b(key, key=worker.bytes, digest_size=8).digest(), worker))
 
 
@@ -68,7 +69,7 @@ def encoded_home_key(encoded: bytes) -> bytes:
 
 
 class Homes:
-    """The homes by one list of workers. Not for several threads at once.
+    """The homes by one list of workers; where there is none, the place of all is 0. Not for several threads at once.
 
     Remembers those of the runs that it saw last: a message of a run that is under way costs 0.4 µs.
     """
@@ -81,7 +82,7 @@ class Homes:
 
     def of_encoded(self, encoded: bytes) -> int:
         """The place in `workers` of the home of an encoded message."""
-        if len(self.workers) == 1:
+        if len(self.workers) <= 1:
             return 0
         is_id, raw = _name_in(encoded)
         cached = self._by_id if is_id else self._by_text

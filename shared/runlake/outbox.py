@@ -30,10 +30,11 @@ class SealedBatch(Struct, frozen=True):
 
 
 class Outbox:
-    """Forms batches and keeps them until they are settled."""
+    """Forms batches and keeps them until they are settled. `list_version`: the header's; None says nothing."""
 
-    def __init__(self, producer: str, first_batch: int = 1) -> None:
+    def __init__(self, producer: str, first_batch: int = 1, list_version: int | None = None) -> None:
         self._producer = producer
+        self._list_version = UNSET if list_version is None else list_version
         self._next_batch = first_batch
         self._next_message = 1
         self._waiting: deque[SealedBatch] = deque()
@@ -50,6 +51,11 @@ class Outbox:
         return self._next_message - 1
 
     @property
+    def sealed_batch(self) -> int:
+        """The number of the last batch that was formed."""
+        return self._next_batch - 1
+
+    @property
     def settled_through(self) -> int:
         """The highest number up to which every message is settled."""
         for batch in self._in_flight.values():
@@ -59,11 +65,16 @@ class Outbox:
     @property
     def unsettled(self) -> int:
         """How many messages are in batches that are not settled."""
-        return sum(batch.count for batch in (*self._in_flight.values(), *self._waiting))
+        return sum(batch.count for batch in self.unsettled_batches)
+
+    @property
+    def unsettled_batches(self) -> list[SealedBatch]:
+        """Those, in order."""
+        return [*self._in_flight.values(), *self._waiting]
 
     def unsettled_volatile(self, given_up_to: int) -> int:
         """How many of those are in no file: they never were, or their place before `given_up_to` is gone."""
-        batches = (*self._in_flight.values(), *self._waiting)
+        batches = self.unsettled_batches
         return sum(batch.count for batch in batches if batch.volatile or batch.position < given_up_to)
 
     @property
@@ -92,6 +103,7 @@ class Outbox:
             count=len(messages),
             searched=UNSET if searched is None else dict(searched),
             received_at=UNSET if received_at is None else received_at,
+            list_version=self._list_version,
         )
         frames = [wire.encode_frame(header), wire.encode_payload(messages)]
         self._waiting.append(SealedBatch(header.batch, header.first, header.count, frames, position, volatile))

@@ -1,19 +1,15 @@
-"""The background thread of an emitter: it owns the socket, and everything that waits does so here.
+"""The background thread of an emitter: it owns the sockets, and everything that waits does so here.
 
-One turn of its loop: open a link if there is none and the backoff is over; send what waits, as far as the credit goes;
-form new batches; wait for answers. It is not woken by `emit`, which must not make a system call: every `interval_s` it
-takes what is queued, and in between it looks whether that fills a batch, after every answer and at least every 20 ms.
+One turn of its loop: open the links that are due; send what waits, as far as the credit goes; form new batches; wait
+for answers. It is not woken by `emit`, which must not make a system call: every `interval_s` it takes what is queued,
+and in between it looks whether that fills a batch, after every answer and at least every 20 ms.
 
-A link is given up when its connection is lost or not made in time, when no answer came for `ack_timeout_s` while
-batches were in flight, and when the worker says that it does not understand. The next one starts from the oldest
-unacknowledged batch.
+To one worker that stands alone there is one lane (`lane.py`), and all goes over it, in one numbering. When a worker
+says that there are several, there is a lane for each of them, and each message goes to its home (`fan.py`). Which
+workers there are is asked on each new link, behind the first batches, and said by every worker that is sent what is not
+its own (`NotMine`). Where several entry points were told, nothing is sent before one of them has answered.
 
 Behind its own messages it delivers the spools that other processes left behind (`adoption.py`).
-
-A worker that is paused (its disk is full, its lake is away) does not read, but its libzmq does, and keeps what each
-link sent, also of those that are given up. So the wait for an answer doubles each time that it was in vain: a worker
-that is gone or stopped shows in the connection and its heartbeats, not here. And who was not understood waits
-`REFUSED_WAIT_S`: each refusal costs the worker a row of quarantine.
 """
 
 from __future__ import annotations
@@ -21,51 +17,44 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from math import ceil
-from random import Random
 from threading import Event
 from time import monotonic, sleep
 
 import zmq
-from msgspec import Struct
 
 from runlake import wire
 from runlake.adoption import FIRST_BATCH, Adoption
-from runlake.backoff import Backoff, Patience
+from runlake.entrypoints import entry_points
 from runlake.errors import WireError
+from runlake.fan import ALONE, Fan, HomeStream, Plan
+from runlake.homes import Homes
 from runlake.intake import DISPLACED, QUEUE_FULL, SPOOL_FULL, UNDELIVERED, Intake
-from runlake.link import CONNECT_TIMEOUT_MS, DESCRIPTORS_NEEDED, Link, LinkState, enough_descriptors
+from runlake.lane import REFUSED_WAIT_S, Context, Lane, SenderOptions, room_to_connect
 from runlake.notices import Notices
 from runlake.outbox import SealedBatch
+from runlake.sharedchain import SharedChain
 from runlake.spoolreader import Reader
 from runlake.spoolsegment import Segment
-from runlake.stats import RejectedMessage
-from runlake.stream import Stream
+from runlake.stats import RejectedMessage, WorkerStats
+from runlake.stream import Delivery, Direct
 from runlake.stretch import Stretch
 from runlake.waiter import Waiter
 
 FIRST_CREDIT = 4
-"""Batches in flight before a worker's first answer says how many it allows."""
-REFUSED_WAIT_S = 60.0
-"""Before the next link to a worker that does not understand: it, or the agent, has to be replaced first."""
+"""Batches in flight to a worker that stands alone, before its first answer says how many it allows."""
 _MAX_REJECTIONS = 16
 _LONGEST_WAIT_S = 0.02
-_ADOPTED_IN_FLIGHT = 2
-"""Batches of others in flight: they come behind."""
 _MEASURE_EVERY_S = 60.0
-
-
-class SenderOptions(Struct, frozen=True, kw_only=True):
-    """How a sender behaves; times in seconds."""
-
-    endpoint: str
-    interval_s: float
-    ack_timeout_s: float
-    max_in_flight: int
-    drop_oldest: bool = False
+_ASK_AGAIN_S = 2.0
+"""While a worker is away, another one is asked this often whether it is still in the list."""
+_NEXT_ENTRY_S = 0.1
+"""Before the next entry point is tried when one cannot even be connected to."""
+_CHANGE_PAUSE_S = 0.5
+"""Between one list of workers and the next that is followed."""
 
 
 class Sender:
-    """Moves messages from an intake to a worker. `run` is the thread's body; the counts are written by it alone."""
+    """Moves messages from an intake to the workers. `run` is the thread's body; the counts are written by it alone."""
 
     def __init__(
         self,
@@ -83,8 +72,8 @@ class Sender:
         self.rejected = 0
         self.last_rejections: tuple[RejectedMessage, ...] = ()
         self.connections = 0
+        self.reconnects = 0
         self.protocol_errors = 0
-        self.connected = False
         self.finished = False
         """Whether the thread has ended, or is about to without looking at the queue again."""
         self.displaced = 0
@@ -92,27 +81,26 @@ class Sender:
         self.ended_at = 0
         """The position after all that was emitted before it ended."""
         self.left = 0
-        """Messages that were left in the spool when it ended."""
+        """How many messages, at least, were left in the spool when it ended."""
+        self.adoption = adoption
         self._options = options
+        self._producer = producer
         self._intake = intake
         self._notices = notices
-        self._own = Stream(producer, Reader(start, 1, self._let_go))
-        self.adoption = adoption
-        self._backoff = Backoff(Random())
-        self._patience = Patience(options.ack_timeout_s)
+        self._entries = entry_points(options.endpoint) or (options.endpoint,)
+        self._entry = 0
+        self._plan = ALONE
+        self._own: Delivery = Direct(producer, Reader(start, 1, self._let_go), list_version=ALONE.version)
+        self._lanes: tuple[Lane, ...] = (self._entry_lane(),)
+        self._scout: Lane | None = None
         self._waiters: deque[Waiter] = deque()
         self._ended: deque[Event] = deque()
         self._stop_at: float | None = None
-        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
-        self._link: Link | None = None
-        self._credit = min(FIRST_CREDIT, options.max_in_flight)
-        self._retry_at = 0.0
-        self._link_deadline = 0.0
-        self._progress_at = 0.0
+        self._context: Context | None = None
         self._next_tick = 0.0
-        self._drain = False
-        self._sent_batch = 0
         self._measure_at = 0.0
+        self._ask_at = 0.0
+        self._changed_at = float("-inf")
         self._seen_full = 0
 
     def stop(self, deadline: float) -> None:
@@ -134,7 +122,8 @@ class Sender:
                 except Exception as error:  # noqa: BLE001 (counted, told, and tried again: the agent must not notice)
                     self.protocol_errors += 1
                     self._notices.say("sender", f"RunLake's sender had to start over: {type(error).__name__}: {error}")
-                    self._lose_link(monotonic())
+                    for lane in self._lanes:
+                        lane.lose(monotonic())
         finally:
             self._end()
 
@@ -144,9 +133,28 @@ class Sender:
 
     def abandon(self) -> None:
         """Let go of what is the parent's. Called in a forked child, where this sender has no thread."""
-        self._own.reader.let_go()
+        self._own.let_go()
         if self.adoption is not None:
             self.adoption.abandon()
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection to every worker."""
+        return all(lane.connected for lane in self._lanes)
+
+    @property
+    def workers(self) -> tuple[WorkerStats, ...]:
+        """How each worker's lane is doing. From any thread, and then of one moment only roughly."""
+        return tuple(
+            WorkerStats(
+                worker="" if lane.worker is None else str(lane.worker),
+                endpoint=lane.endpoint,
+                connected=lane.connected,
+                in_flight=0 if lane.own is None else lane.own.outbox.in_flight,
+                acknowledged=lane.acknowledged,
+            )
+            for lane in self._lanes
+        )
 
     def _is_over(self) -> bool:
         stop_at = self._stop_at
@@ -156,37 +164,64 @@ class Sender:
         now = monotonic()
         if now >= self._next_tick:
             self._next_tick = now + self._options.interval_s
-            self._drain = True
+            for lane in self._lanes:
+                lane.drain = True
             self._keep_house(now)
-        if self._link is None and now >= self._retry_at:
-            self._open_link(now)
-        link = self._link
-        if link is None:
-            self._free_waiters()
-            sleep(max(0.0, min(self._next_tick - now, self._retry_at - now, _LONGEST_WAIT_S)))
-            return
-        if link.state is LinkState.OPEN:
-            self._send(link, now)
+        self._connect(now)
+        links = [lane for lane in self._all_lanes() if lane.link is not None]
+        for lane in links:
+            for batch in lane.send(now):
+                self._own_sent(lane, batch)
         self._free_waiters()
-        link.wait(max(0, ceil(min(self._next_tick - monotonic(), _LONGEST_WAIT_S) * 1000)))
-        self._listen(link)
-        self._watch(link)
+        if not links:
+            retry_at = min(lane.retry_at for lane in self._all_lanes())
+            sleep(max(0.0, min(self._next_tick - now, retry_at - now, _LONGEST_WAIT_S)))
+            return
+        self._wait(links)
+        for lane in links:
+            if lane.note_open():
+                self.connections += 1
+                self.reconnects += lane.connections > 1
+            self._listen(lane)
+            if lane.watch():
+                self._try_another(lane)
+
+    def _wait(self, links: list[Lane]) -> None:
+        """Wait until something arrives, or is due."""
+        timeout_ms = max(0, ceil(min(self._next_tick - monotonic(), _LONGEST_WAIT_S) * 1000))
+        if len(links) > 1:
+            poller = zmq.Poller()
+            for lane in links:
+                if lane.link is not None:
+                    lane.link.register(poller)
+            poller.poll(timeout_ms)
+            timeout_ms = 0
+        for lane in links:
+            if lane.link is not None:
+                lane.link.wait(timeout_ms)
 
     def _keep_house(self, now: float) -> None:
         self._tell()
         if now >= self._measure_at:
             self._measure_others()
         if self._intake.wants_room and self._options.drop_oldest:
-            given_up = self._own.reader.give_up_oldest()
-            self.displaced += given_up
-            for _ in range(given_up):
-                self._intake.dropped[DISPLACED].add()
+            self._give_up(self._own.give_up_oldest())
+        for lane in self._lanes:
+            if not lane.is_open and isinstance(lane.own, HomeStream):
+                lane.own.look_ahead()
+        if not self._plan.is_alone:
             self._own.trim()
+            self._ask_around(now)
         if self._intake.wants_room and self._own.is_settled:
             self._intake.begin_anew()
         self._intake.prepare(self._measure_others)
-        if self.adoption is not None and self.connected and self._stop_at is None:
+        if self.adoption is not None and self._stop_at is None and any(lane.may_send for lane in self._lanes):
             self.adoption.advance(now)
+
+    def _give_up(self, messages: int) -> None:
+        self.displaced += messages
+        for _ in range(messages):
+            self._intake.dropped[DISPLACED].add()
 
     def _measure_others(self) -> None:
         spool = self._intake.spool
@@ -199,126 +234,130 @@ class Sender:
             self._intake.spool.forget(stretch)
             self._intake.room_was_made()
 
-    # The link
+    # The lanes
 
-    def _open_link(self, now: float) -> None:
-        if not enough_descriptors():
-            self._notices.say(
-                "descriptors",
-                f"RunLake does not connect while fewer than {DESCRIPTORS_NEEDED} more files can be opened (ulimit -n)",
+    def _entry_lane(self) -> Lane:
+        return Lane(
+            self._entries[self._entry], self._options, self._notices, self._own.streams[0], self.adoption,
+            first_credit=min(FIRST_CREDIT, self._options.max_in_flight), asks_first=len(self._entries) > 1,
+        )  # fmt: skip
+
+    def _all_lanes(self) -> tuple[Lane, ...]:
+        return self._lanes if self._scout is None else (*self._lanes, self._scout)
+
+    def _connect(self, now: float) -> None:
+        for lane in self._all_lanes():
+            if lane.link is None and now >= lane.retry_at:
+                if not room_to_connect(self._notices):
+                    lane.lose(now)
+                    return
+                if self._context is None:
+                    self._context = zmq.Context()
+                if not lane.open(self._context, now) and self._try_another(lane):
+                    lane.retry_at = min(lane.retry_at, now + _NEXT_ENTRY_S)
+
+    def _try_another(self, lane: Lane) -> bool:
+        """A link was given up: where the list is looked for, the next one goes to the next entry point, if there is
+        one."""
+        if len(self._entries) == 1 or not (lane is self._scout or self._plan.is_alone):
+            return False
+        self._entry = (self._entry + 1) % len(self._entries)
+        lane.endpoint = self._entries[self._entry]
+        return True
+
+    def _ask_around(self, now: float) -> None:
+        """While a worker is away, find out whether the list has changed: from another one, or over an entry point."""
+        open_lanes = [lane for lane in self._lanes if lane.connected]
+        if open_lanes and self._scout is not None:
+            self._scout.close()
+            self._scout = None
+        if len(open_lanes) == len(self._lanes) or now < self._ask_at:
+            return
+        self._ask_at = now + _ASK_AGAIN_S
+        if open_lanes:
+            open_lanes[0].ask()
+        elif self._scout is None:
+            self._scout = Lane(self._entries[self._entry], self._options, self._notices, None, None, asks_first=True)
+        elif self._scout.connected:
+            self._scout.ask()
+
+    def _follow(self, workers: wire.Workers, *, refused: bool) -> bool:
+        """Take over a list of workers that is newer; whether it was. A list of one changes nothing for who has sent
+        everything to one worker, unless that one has `refused` it."""
+        if workers.version <= self._plan.version or not workers.members:
+            return False
+        if len(workers.members) == 1 and self._plan.is_alone and not refused:
+            return False
+        members = {member.worker: member for member in workers.members}
+        self._go_over_to(Plan(workers.version, tuple(members.values())), monotonic())
+        return True
+
+    def _go_over_to(self, plan: Plan, now: float) -> None:
+        """Begin anew where everything is settled, with a lane for each worker."""
+        for lane in self._all_lanes():
+            lane.close()
+        homes = Homes(plan.workers)
+        producer = f"{self._producer}/{plan.version}"
+        ahead = self._own.acknowledged_ahead()
+        self.acknowledged -= ahead
+        self.accepted = max(0, self.accepted - ahead)
+        self.sent = self.acknowledged
+        if isinstance(self._own, Fan):
+            given_up = self._own.begin_anew(producer, plan, homes)
+        elif isinstance(self._own, Direct):
+            oldest, settled, given_up = self._own.give_over()
+            self._own = Fan(SharedChain(oldest, settled, homes, self._let_go), producer, plan)
+            if self._intake.spool is not None:
+                self._intake.spool.first = 0
+        self._give_up(given_up)
+        if self.adoption is not None:
+            self.adoption.sort_by(plan, homes)
+        self._plan, self._scout = plan, None
+        lanes = tuple(
+            Lane(
+                member.endpoint, self._options, self._notices, self._own.streams[place], self.adoption,
+                place=place, worker=member.worker,
             )
-            self._retry_at = now + self._backoff.delay_s()
-            return
-        if "," in self._options.endpoint:
-            self._notices.say(
-                "endpoint",
-                f"RunLake delivers to one worker; several endpoints ({self._options.endpoint}) are not supported yet."
-                " What is emitted waits; set RUNLAKE_INGEST to one of them",
-            )
-            self._retry_at = now + REFUSED_WAIT_S
-            return
-        try:
-            if self._context is None:
-                self._context = zmq.Context()
-            self._link = Link(self._context, self._options.endpoint)
-        except zmq.ZMQError as error:
-            endpoint = self._options.endpoint
-            self._notices.say("endpoint", f"RunLake cannot connect to the endpoint {endpoint!r}: {error}")
-            self._retry_at = now + self._backoff.delay_s()
-            return
-        self._link_deadline = now + CONNECT_TIMEOUT_MS / 1000
-
-    def _watch(self, link: Link) -> None:
-        """Give up a link that is lost, does not come about, or does not answer."""
-        if link is not self._link:
-            return
-        now = monotonic()
-        if link.state is LinkState.OPEN and not self.connected:
-            self.connected = True
-            self.connections += 1
-        match link.state:
-            case LinkState.LOST:
-                self._lose_link(now)
-            case LinkState.CONNECTING if now >= self._link_deadline:
-                self._lose_link(now)
-            case LinkState.OPEN if self._in_flight and now >= self._progress_at + self._patience.wait_s:
-                waited = self._patience.wait_s
-                self._patience.lengthen()
-                self._notices.say("timeout", f"RunLake's worker did not answer for {waited:g} s; sending again")
-                self._lose_link(now)
-
-    def _lose_link(self, now: float, at_least_s: float = 0.0) -> None:
-        if self._link is not None:
-            self._link.close()
-            self._link = None
-        self.connected = False
-        for stream in self._streams:
-            stream.outbox.rewind()
-        self._retry_at = now + at_least_s + self._backoff.delay_s()
+            for place, member in enumerate(plan.members)
+        )  # fmt: skip
+        pause = max(0.0, self._changed_at + _CHANGE_PAUSE_S - now)
+        for lane in lanes:
+            lane.retry_at = now + pause
+        self._lanes, self._changed_at = lanes, now
 
     # Out
 
-    def _send(self, link: Link, now: float) -> None:
-        while self._in_flight < self._credit:
-            stream, batch = self._own, self._seal()
-            if batch is None and self.adoption is not None and self.adoption.stream is not None:
-                stream = self.adoption.stream
-                if stream.outbox.in_flight < _ADOPTED_IN_FLIGHT:
-                    batch = self.adoption.next_batch()
-            if batch is None or not link.send(batch.frames):
-                return
-            if not self._in_flight:
-                self._progress_at = now
-            stream.outbox.mark_sent()
-            if stream is self._own:
-                self._own_sent(batch)
-
-    def _own_sent(self, batch: SealedBatch) -> None:
-        if batch.number > self._sent_batch:  # else it was sent before
-            self._sent_batch = batch.number
+    def _own_sent(self, lane: Lane, batch: SealedBatch) -> None:
+        if batch.number > lane.sent_batch:  # else it was sent before
+            lane.sent_batch = batch.number
             self.sent += batch.count
-
-    def _seal(self) -> SealedBatch | None:
-        """The next batch of this process's own; formed of what waits, if it is due."""
-        batch = self._own.outbox.next_waiting()
-        if batch is None and (self._drain or self._own.reader.fills_a_batch):
-            batch = self._own.next_batch()
-            self._drain = self._drain and self._own.reader.pending
-        return batch
-
-    @property
-    def _streams(self) -> tuple[Stream, ...]:
-        adopted = self.adoption.stream if self.adoption is not None else None
-        return (self._own,) if adopted is None else (self._own, adopted)
-
-    @property
-    def _in_flight(self) -> int:
-        return sum(stream.outbox.in_flight for stream in self._streams)
 
     # In
 
-    def _listen(self, link: Link) -> None:
-        while (frames := link.receive()) is not None:
-            try:
-                if len(frames) != 1:
-                    raise WireError(f"An answer has {len(frames)} frames")
-                reply = wire.decode_reply(frames[0])
-            except WireError as error:
-                self._complain(str(error))
-                continue
+    def _listen(self, lane: Lane) -> None:
+        for reply in lane.receive():
             match reply:
                 case wire.Ack():
-                    self._take_ack(reply)
+                    self._take_ack(lane, reply)
+                case wire.NotMine():
+                    self._take_not_mine(lane, reply)
+                case wire.Workers():
+                    lane.answered()
+                    self._follow(reply, refused=False)
                 case wire.Refused(batch=int(number)):
-                    self._take_refusal(number, reply.reason)
+                    self._take_refusal(lane, number, reply.reason)
                 case wire.Refused():
-                    self._complain(reply.reason)
-                    self._lose_link(monotonic(), REFUSED_WAIT_S)
-                    return
+                    if not lane.answered():  # else an older worker does not know the question
+                        self._complain(reply.reason)
+                        lane.lose(monotonic(), REFUSED_WAIT_S)
+                        self._try_another(lane)
+                case WireError():
+                    self._complain(str(reply))
 
-    def _take_ack(self, ack: wire.Ack) -> None:
-        self._credit = max(1, min(self._options.max_in_flight, ack.credit))
-        batch = self._settle(ack.batch)
+    def _take_ack(self, lane: Lane, ack: wire.Ack) -> None:
+        lane.credit = max(1, min(self._options.max_in_flight, ack.credit))
+        lane.worker = lane.worker or ack.worker
+        batch = self._settle(lane, ack.batch)
         if batch is None:
             return
         if batch.number < FIRST_BATCH:
@@ -330,28 +369,36 @@ class Sender:
             for rejection in ack.rejected[-_MAX_REJECTIONS:]
         )
 
-    def _take_refusal(self, number: int, reason: str) -> None:
-        batch = self._settle(number)
+    def _take_refusal(self, lane: Lane, number: int, reason: str) -> None:
+        batch = self._settle(lane, number)
         if batch is None:
             return
         if batch.number < FIRST_BATCH:
             self.rejected += batch.count
         self._remember((RejectedMessage(number=batch.first, reason=reason),))
 
-    def _settle(self, number: int) -> SealedBatch | None:
-        batch: SealedBatch | None = None
+    def _take_not_mine(self, lane: Lane, reply: wire.NotMine) -> None:
+        lane.answered()
+        if self._follow(reply.workers, refused=True):
+            return
+        self._notices.say(
+            "not_mine",
+            f"RunLake's worker at {lane.endpoint} knows version {reply.workers.version} of the list of workers, and not"
+            f" {self._plan.version}, by which it was sent to; trying again",
+        )
+        lane.credit = 1
+        lane.lose(monotonic())
+
+    def _settle(self, lane: Lane, number: int) -> SealedBatch | None:
+        batch = lane.settle(number)
+        if batch is None:
+            return None
         if number < FIRST_BATCH:
-            batch = self._own.settle(number)
-            if batch is not None:
-                self.acknowledged += batch.count
+            self._own.trim()
+            self.acknowledged += batch.count
+            lane.acknowledged += batch.count
         elif self.adoption is not None:
-            batch = self.adoption.settle(number)
-            if batch is not None:
-                self.adoption.advance(monotonic())
-        if batch is not None:
-            self._progress_at = monotonic()
-            self._backoff.reset()
-            self._patience.reset()
+            self.adoption.advance(monotonic())
         return batch
 
     def _remember(self, rejections: Iterable[RejectedMessage]) -> None:
@@ -394,9 +441,8 @@ class Sender:
     # The end
 
     def _end(self) -> None:
-        if self._link is not None:
-            self._link.close()
-        self.connected = False
+        for lane in self._all_lanes():
+            lane.close()
         self.finished = True
         if self.adoption is not None:
             self.adoption.close()
@@ -421,18 +467,12 @@ class Sender:
         intake.seal()
         self.ended_at = intake.end
         settled = own.settled
-        lost = own.outbox.unsettled_volatile(own.reader.given_up_to)
-        self.left = own.outbox.unsettled - lost
-        while (taken := own.reader.take(10_000, 1 << 20)) is not None:
-            if taken.volatile:
-                lost += len(taken.messages)
-            else:
-                self.left += len(taken.messages)
+        lost, self.left = own.count_rest()
         for _ in range(lost):
             intake.dropped[UNDELIVERED].add()
         if lost:
             self._notices.say("undelivered", f"RunLake's emitter was closed with {lost} messages undelivered")
-        own.reader.leave(settled, self.left == 0)
+        own.leave(settled, self.left == 0)
         if intake.spool is not None:
-            intake.spool.first = own.reader.number
+            intake.spool.first = own.next_number
             intake.spool.release(home)

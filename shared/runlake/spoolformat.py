@@ -4,7 +4,8 @@ A segment is a file of a fixed size: a header of `HEADER_BYTES`, then records wi
 little-endian.
 
     0   magic (8 bytes), version (2), zeros (2), size of the head (4), CRC-32 of the head (4)
-    32  number of the segment's first message, as its producer counts (8); 0 while nobody knows it
+    32  number of the segment's first message, as its producer counts (8); 0 while nobody knows it, and where its
+        messages go to several workers, for each of which they are numbered apart
     40  settled: the offset in the file up to which the worker has acknowledged everything (8)
     64  the head: a MessagePack map (`SegmentHead`)
 

@@ -11,12 +11,14 @@ import errno
 import fcntl
 import os
 import stat
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct
 
+from runlake.entrypoints import same_cluster
 from runlake.spoolfolder import OWNER, SUFFIX, remove
 from runlake.spoolformat import (
     FIRST_AT,
@@ -51,8 +53,14 @@ class FoundSegment(Stretch):
         self._settled = int(NUMBER.unpack_from(header, SETTLED_AT)[0])
         self._data = b""
         self._records: list[tuple[int, int, bool]] = []
-        self._at = 0
-        self._begun = False
+        self._ends: list[int] = []
+        self._from = 0
+        self._seen = False
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether its producer has counted its messages."""
+        return self._first > 0
 
     def append(self, message: bytes) -> None:
         raise Sealed
@@ -73,40 +81,49 @@ class FoundSegment(Stretch):
         ]
 
     def begin(self, number: int) -> int:
-        self._data, _ = _read(self.path, MAX_SEGMENT_BYTES)
-        self._records = list(walk(self._data))
+        self._load()
         first = self._first or number
         if not self._first:
             self._patch(FIRST_AT, number)
-        while self._at < len(self._records) and self._records[self._at][1] <= self._settled:
-            self._at += 1
-        self._begun = True
-        return first + self._at
+        return first + self._from
+
+    def share(self) -> None:
+        self._load()
+        if self._first:
+            self._first = 0
+            self._patch(FIRST_AT, 0)
+
+    def rest(self) -> None:
+        self._data, self._records, self._ends = b"", [], []
 
     def read(self, position: int, max_messages: int, max_bytes: int) -> Piece:
+        self._load()
         messages: list[bytes] = []
         size = skipped = 0
-        end = position - self.base
-        while self._at < len(self._records) and len(messages) < max_messages:
-            start, following, sound = self._records[self._at]
+        end, at = position - self.base, self._at(position)
+        while at < len(self._records) and len(messages) < max_messages:
+            start, following, sound = self._records[at]
             size += following - start - RECORD_HEAD_BYTES
             if messages and (size > max_bytes or not sound):
                 break
-            self._at += 1
+            at += 1
             end = following
             if sound:
                 messages.append(self._data[start + RECORD_HEAD_BYTES : following])
             else:
                 size = 0
                 skipped += 1
-                self.damaged += 1
         return Piece(messages, self.base + end, skipped)
 
     def holds(self, position: int) -> bool:
-        return self._at < len(self._records)
+        self._load()
+        return self._at(position) < len(self._records)
 
     def fills_a_batch(self, position: int) -> bool:
         return True
+
+    def room_of(self, message: bytes) -> int:
+        return RECORD_HEAD_BYTES + len(message)
 
     def settle(self, position: int) -> None:
         self._patch(SETTLED_AT, position - self.base)
@@ -114,9 +131,23 @@ class FoundSegment(Stretch):
     def discard(self) -> None:
         if self.damaged:
             set_aside(self.path)
-        elif self._begun:  # else nobody has seen what is in it
+        elif self._seen:  # else nobody has seen what is in it
             self.path.unlink(missing_ok=True)
-        self._data, self._records = b"", []
+        self.rest()
+
+    def _load(self) -> None:
+        if self._ends:
+            return
+        self._data, _ = _read(self.path, MAX_SEGMENT_BYTES)
+        self._records = list(walk(self._data))
+        self._ends = [end for _, end, _ in self._records] or [0]
+        self._from = sum(end <= self._settled for _, end, _ in self._records)
+        self.damaged = sum(not sound for _, end, sound in self._records if end > self._settled)
+        self._seen = True
+
+    def _at(self, position: int) -> int:
+        """Which record is the next at a position."""
+        return max(self._from, bisect_right(self._ends, position - self.base))
 
     def _patch(self, at: int, number: int) -> None:
         descriptor = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -140,6 +171,11 @@ class Orphan:
     def producer(self) -> str:
         """Who emitted what is in it; empty when nothing is."""
         return self.segments[0].head.producer if self.segments else ""
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether it can go on in its producer's own numbers."""
+        return bool(self.segments) and self.segments[0].is_numbered
 
     @property
     def endpoint(self) -> str:
@@ -246,7 +282,7 @@ def orphans(
             continue
         if orphan is None:
             continue
-        if orphan.segments and endpoint in (None, orphan.endpoint):
+        if orphan.segments and (endpoint is None or same_cluster(endpoint, orphan.endpoint)):
             yield orphan
         else:
             orphan.close()

@@ -106,9 +106,14 @@ class Reader:
             stretch.let_go()
 
     @property
-    def stretch(self) -> Stretch:
-        """The one that it is in."""
-        return self._stretch
+    def oldest(self) -> Stretch:
+        """The first stretch that it holds."""
+        return self._passed[0] if self._passed else self._stretch
+
+    def stretch_at(self, position: int) -> Stretch | None:
+        """The one that it read a position from, unless that was let go of."""
+        held = (*self._passed, self._stretch)
+        return next((stretch for stretch in held if stretch.base <= position < stretch.limit), None)
 
     def finish(self) -> None:
         """Everything is settled, and nothing more comes: let go of all."""

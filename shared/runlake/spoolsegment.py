@@ -109,6 +109,13 @@ class Segment(Stretch):
         NUMBER.pack_into(self._map, FIRST_AT, number)
         return number
 
+    def share(self) -> None:
+        with suppress(ValueError):  # closed
+            NUMBER.pack_into(self._map, FIRST_AT, 0)
+
+    def room_of(self, message: bytes) -> int:
+        return RECORD_HEAD_BYTES + len(message)
+
     def settle(self, position: int) -> None:
         NUMBER.pack_into(self._map, SETTLED_AT, position - self.base)
 

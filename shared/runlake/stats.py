@@ -13,6 +13,19 @@ class RejectedMessage(Struct, frozen=True, kw_only=True):
     field: str | None = None
 
 
+class WorkerStats(Struct, frozen=True, kw_only=True):
+    """What goes to one worker."""
+
+    worker: str
+    """Its id; empty until it has answered."""
+    endpoint: str
+    connected: bool
+    in_flight: int
+    """Batches of this process's own that are sent and not yet answered."""
+    acknowledged: int
+    """Messages that it has answered, since it is in the list of workers."""
+
+
 class Stats(Struct, frozen=True, kw_only=True):
     """Counts of messages since the emitter was made. They balance: emitted = dropped + queued + acknowledged."""
 
@@ -42,5 +55,8 @@ class Stats(Struct, frozen=True, kw_only=True):
     protocol_errors: int
     """Answers that made no sense."""
     connected: bool
+    """To every worker."""
     adopted: int = 0
     """Messages of processes that are gone, delivered from their spools."""
+    workers: tuple[WorkerStats, ...] = ()
+    """Each worker apart; one that stands alone, too."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Sequence
 from itertools import repeat
 from typing import NamedTuple
 
@@ -85,6 +86,16 @@ class Stretch(ABC):
         """The reader gets here, with `number` the next one. Returns the number of the first message here."""
         return number
 
+    def share(self) -> None:  # noqa: B027
+        """From now on it is read in several places: reading takes nothing out, and numbers nothing."""
+
+    def rest(self) -> None:  # noqa: B027
+        """Nobody reads here for now."""
+
+    @abstractmethod
+    def room_of(self, message: bytes) -> int:
+        """How many positions a message takes."""
+
     def settle(self, position: int) -> None:  # noqa: B027 (nothing to do in memory)
         """Everything before `position` is acknowledged."""
 
@@ -121,18 +132,25 @@ class Start(Stretch):
     def fills_a_batch(self, position: int) -> bool:
         return False
 
+    def room_of(self, message: bytes) -> int:
+        return 1
+
 
 class MemoryStretch(Stretch):
-    """A bounded queue: `max_messages`, and `max_bytes` of what messages have beyond their first KiB, in whole KiB."""
+    """A bounded queue: `max_messages`, and `max_bytes` of what messages have beyond their first KiB, in whole KiB.
+
+    Reading takes messages out. Once it is shared, only settling does."""
 
     volatile = True
 
     def __init__(self, base: int, max_messages: int, max_bytes: int) -> None:
         super().__init__(base, base + _MEMORY_POSITIONS)
-        self._queue: deque[bytes] = deque()
+        self._queue: deque[bytes | None] = deque()
         self._max_messages = max_messages
         self._units = deque(repeat(None, max_bytes // UNIT_BYTES))
+        self._owed = 0
         self._taken = 0
+        self._shared = False
 
     def append(self, message: bytes) -> None:
         if self.sealed:
@@ -155,10 +173,12 @@ class MemoryStretch(Stretch):
         return self.base + self._taken + len(self._queue)
 
     def read(self, position: int, max_messages: int, max_bytes: int) -> Piece:
+        if self._shared:
+            return self._look(position, max_messages, max_bytes)
         messages: list[bytes] = []
         size = 0
         while self._queue and len(messages) < max_messages:
-            message = self._queue[0]
+            message = self._queue[0] or b""
             size += len(message)
             if messages and size > max_bytes:
                 break
@@ -170,10 +190,61 @@ class MemoryStretch(Stretch):
         return Piece(messages, self.base + self._taken)
 
     def holds(self, position: int) -> bool:
-        return bool(self._queue)
+        return self._waiting(position) > 0
 
     def fills_a_batch(self, position: int) -> bool:
-        return len(self._queue) >= MAX_BATCH_MESSAGES
+        return self._waiting(position) >= MAX_BATCH_MESSAGES
+
+    def room_of(self, message: bytes) -> int:
+        return 1
+
+    def share(self) -> None:
+        self._shared = True
+
+    def put_back(self, position: int, messages: Sequence[bytes]) -> None:
+        """Take back what was read from `position` on. Called by the reader, once it is shared, the latest first; what
+        was read behind that and is not put back is settled, and leaves a hole."""
+        hole = self.base + self._taken - position - len(messages)
+        for message in (*repeat(None, hole), *reversed(messages)):
+            size = len(message or b"") // UNIT_BYTES
+            if size and not self._take(size):
+                self._owed += size
+            self._queue.appendleft(message)
+            self._taken -= 1
+
+    def settle(self, position: int) -> None:
+        if self._shared:
+            while self._queue and self.base + self._taken < position:
+                self._take_out()
+
+    def _look(self, position: int, max_messages: int, max_bytes: int) -> Piece:
+        """Read as a file is read; up to a hole, and past those at the beginning."""
+        queue, at = self._queue, max(position - self.base - self._taken, 0)
+        messages: list[bytes] = []
+        size = 0
+        while at < len(queue) and len(messages) < max_messages:
+            message = queue[at]
+            if message is not None:
+                size += len(message)
+                if messages and size > max_bytes:
+                    break
+                messages.append(message)
+            elif messages:
+                break
+            at += 1
+        return Piece(messages, max(position, self.base + self._taken + at))
+
+    def _waiting(self, position: int) -> int:
+        queued = len(self._queue)
+        return queued + self.base + self._taken - position if self._shared else queued
+
+    def _take_out(self) -> None:
+        self._taken += 1  # before it leaves, as above
+        units = len(self._queue.popleft() or b"") // UNIT_BYTES
+        if units:
+            owed = min(units, self._owed)
+            self._owed -= owed
+            self._units.extend(repeat(None, units - owed))
 
     def _take(self, units: int) -> bool:
         for taken in range(units):

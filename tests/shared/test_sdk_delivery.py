@@ -321,14 +321,6 @@ def test_an_endpoint_that_cannot_be_one_costs_nothing_but_a_warning(caplog: pyte
     assert (emitter.stats().queued, emitter.stats().dropped) == (1, {})
 
 
-def test_several_endpoints_are_told_to_be_for_later_and_what_is_emitted_waits(caplog: pytest.LogCaptureFixture) -> None:
-    emitter = Emitter("tcp://127.0.0.1:1,tcp://127.0.0.1:2")
-    emitter.emit(event(1))
-    eventually(lambda: any("not supported yet" in record.message for record in caplog.records))
-    assert not emitter.close(0)
-    assert (emitter.stats().queued, emitter.stats().dropped) == (1, {})
-
-
 def test_many_threads_emit_into_one_emitter_and_nothing_is_lost(tmp_path: Path) -> None:
     with Router(ipc(tmp_path)) as router:
         emitter = Emitter(router.endpoint)

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import zmq
 
 from runlake.spoolorphans import facts, folders
 from support.agents import PRELUDE, run_agent, start_agent
@@ -153,8 +154,16 @@ while sum(any(name.endswith(".seg") for name in os.listdir(folder.path)) for fol
 """
 
 
-def test_p6_a_name_server_that_does_not_answer_holds_up_neither_emit_nor_the_end(tmp_path: Path, spool: Path) -> None:
+def test_p6_a_name_server_that_does_not_answer_holds_up_neither_emit_nor_the_end(
+    tmp_path: Path, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     library = _hanging_resolver(tmp_path)
+    keys = tmp_path / "agent.key_secret"  # beyond loopback nobody connects without
+    public, secret = (key.decode() for key in zmq.curve_keypair())
+    keys.write_text(f'curve\n    public-key = "{public}"\n    secret-key = "{secret}"\n')
+    keys.chmod(0o600)
+    monkeypatch.setenv("RUNLAKE_SERVER_KEY", public)
+    monkeypatch.setenv("RUNLAKE_CLIENT_KEY", str(keys))
     program = """
 import time
 begun = time.monotonic()

@@ -38,7 +38,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("runlake.sender.monotonic", clock)
+    for module in ("sender", "lane"):
+        monkeypatch.setattr(f"runlake.{module}.monotonic", clock)
     return clock
 
 

@@ -84,8 +84,15 @@ class Ledger:
 class Router:
     """Binds an endpoint and serves it from a thread, until the `with` block ends."""
 
-    def __init__(self, endpoint: str, script: Script = accept) -> None:
+    def __init__(self, endpoint: str, script: Script = accept, workers: wire.Workers | None = None) -> None:
+        """`workers`: what it says when it is asked which workers there are; None: that it does not know the question,
+        as workers did that were older than it."""
         self.received: list[Received] = []
+        self.asked = 0
+        """How often it was asked which workers there are."""
+        self.workers = workers
+        self.silent = False
+        """Whether it leaves that question unanswered."""
         self.failure: BaseException | None = None
         self._script = script
         self._stop = threading.Event()
@@ -137,6 +144,13 @@ class Router:
 
     def _answer(self, peer: bytes, *frames: bytes) -> None:
         header = wire.decode_request(frames[0])
+        if isinstance(header, wire.WorkersRequest):
+            self.asked += 1
+            if self.silent:
+                return
+            answer = self.workers or wire.Refused(reason="The header cannot be read: Invalid value 'workers?'")
+            self._socket.send_multipart((peer, wire.encode_frame(answer)))
+            return
         assert isinstance(header, wire.Batch)
         received = Received(header, frames[1])
         self.received.append(received)

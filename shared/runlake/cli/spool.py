@@ -16,8 +16,9 @@ from runlake.cli.failure import USAGE, CommandFailed
 from runlake.cli.output import for_people, print_json, print_table
 from runlake.cli.subcommands import Subcommands
 from runlake.intake import Intake
+from runlake.lane import SenderOptions
 from runlake.notices import Notices
-from runlake.sender import Sender, SenderOptions
+from runlake.sender import Sender
 from runlake.settings import Settings
 from runlake.spoollocation import OFF, spool_folder
 from runlake.spoolorphans import BAD, SpoolFacts, adopt, facts, folders
@@ -88,8 +89,13 @@ def send_spools(arguments: argparse.Namespace) -> int:
     settings = settings_module.from_arguments(arguments)
     root = _root(settings)
     adoption = Adoption(root, None if arguments.any else settings.ingest, Random())
+    keys = settings.client_keys
     options = SenderOptions(
-        endpoint=settings.ingest, interval_s=0.02, ack_timeout_s=_ACK_TIMEOUT_S, max_in_flight=_MAX_IN_FLIGHT
+        endpoint=settings.ingest,
+        interval_s=0.02,
+        ack_timeout_s=_ACK_TIMEOUT_S,
+        max_in_flight=_MAX_IN_FLIGHT,
+        keys=lambda: keys,
     )
     start, notices = Start(), Notices()
     sender = Sender(options, "runlake-spool", start, Intake(start, 0, 0, None, notices), notices, adoption)
