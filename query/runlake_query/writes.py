@@ -175,10 +175,10 @@ class Writes:
                 await self._freshness.before_read({})  # as in `create`
                 existing = await self._points.by_ids(list(existing))
             new = [index for event_id, index in first.items() if event_id not in existing]
+            changed = await self._points.without_start([event_id for event_id in first if event_id not in existing])
             deliver = self._gateway.deliver if together else self._gateway.deliver_each
             encoded = [items[index].encoded for index in new]
             delivered: Sequence[Delivered | NotReady] = await deliver(encoded, searched) if new else []
-            changed = await self._points.without_start([event_id for event_id in first if event_id not in existing])
             outcomes = dict(zip(new, delivered, strict=True))
             bodies_of, created, refused = await self._outcomes(items, outcomes, changed)
         bodies_of |= {str(event_id): found.body.decode() for event_id, found in existing.items()}
@@ -322,13 +322,14 @@ class Writes:
             found = await (self._points.by_id(wanted) if isinstance(wanted, UUID) else self._points.by_name(wanted))
             if found.run is not None:
                 return found.run
-            if not await self._freshness.before_not_found(found.positions):
+            of_run = wanted if isinstance(wanted, UUID) else None
+            if not await self._freshness.before_not_found(found.positions, of_run):
                 break
         raise NotFound(f"Run not found: {name}")
 
     async def _known_events(self, run: Found, ids: Sequence[UUID]) -> dict[str, str]:
         """Those of these events that the run has, by id, as the API shows them."""
-        await self._freshness.catch_up_with_workers()
+        await self._freshness.catch_up_with_home(run.event_id)
         nothing = Parameters((), ())
         name = str(run.event_id)
         try:
