@@ -52,19 +52,26 @@ class Freshness:
             self._log.warning("own_writes_not_visible", position=format_positions(owed), waited_s=OWN_TIMEOUT_S)
             self._missed.update(owed)
 
-    async def before_not_found(self, reflected: Positions) -> bool:
+    async def before_not_found(self, reflected: Positions, run: UUID | None = None) -> bool:
         """Called when a read is about to say that there is no such run: True when it should look again, because a
-        worker had more than was reflected. Of workers that cannot be asked, what is known is the answer."""
-        told = await self._gateway.positions(_ASK_TIMEOUT_S)
-        news = {at.worker: at.durable for at in told if reflected.get(at.worker, 0) < at.durable}
-        if not news:
-            return False
-        await self._progress.wait_for(news, self._after_timeout_s)
-        return any(self._progress.positions.get(worker, 0) > reflected.get(worker, 0) for worker in news)
+        worker had more than was reflected. `run`: the read was by this event_id alone.
 
-    async def catch_up_with_workers(self) -> None:
-        """Wait, bounded, until all that the workers have now is reflected."""
-        await self.before_not_found({})
+        While the only worker cannot be asked, what is known is the answer. Raises NotReady when one of several cannot,
+        or when what one has does not come in time: that there is no such run would be no more than a guess.
+        """
+        told = await self._gateway.positions(_ASK_TIMEOUT_S, run)
+        news = {worker: seq for worker, seq in told.items() if reflected.get(worker, 0) < seq}
+        if news and not await self._progress.wait_for(news, self._after_timeout_s):
+            raise NotReady(
+                f"It is not known here; what is stored up to {format_positions(news)} was not reached within"
+                f" {self._after_timeout_s:g} s, and may have it. Try again."
+            )
+        return bool(news)
+
+    async def catch_up_with_home(self, run: UUID) -> None:
+        """Wait, bounded, until all is reflected that the home worker of this run has now. Raises NotReady as
+        `before_not_found`."""
+        await self.before_not_found({}, run)
 
     async def reach(self, wanted: Mapping[UUID, int]) -> bool:
         """Wait, bounded, until `wanted` is reflected."""

@@ -24,7 +24,7 @@ import zmq
 
 from runlake import wire
 from runlake.curve import ClientKeys
-from runlake.homes import Homes
+from runlake.homes import Homes, home_of
 from runlake.logs import Log
 from runlake_query.delivery import (
     Delivered,
@@ -46,6 +46,17 @@ CONNECT_S = 2.0
 _TICK_S = 0.1
 _ASK_LIST_S = 5.0
 """How often one of several workers is asked for the list."""
+
+
+class WorkerSilent(NotReady):
+    """Some of several workers cannot be asked for what they have: try again."""
+
+    def __init__(self, workers: Sequence[UUID | None]) -> None:
+        names = ", ".join(map(str, workers))
+        super().__init__(
+            f"It is not known here, and it cannot be asked now whether there is more: no answer of the ingest worker"
+            f" {names}. Try again."
+        )
 
 
 class WorkerLink(NamedTuple):
@@ -154,13 +165,20 @@ class Gateway:
         some_delivered(outcomes)
         return outcomes
 
-    async def positions(self, timeout_s: float) -> list[wire.Position]:
-        """How far each worker is, asked now; without those that do not answer in time, or are away."""
-        if len(self._lanes) == 1:
-            found = [await self._lanes[0].position(timeout_s)]
-        else:
-            found = await asyncio.gather(*(lane.position(timeout_s) for lane in self._lanes))
-        return [position for position in found if position is not None]
+    async def positions(self, timeout_s: float, run: UUID | None = None) -> Positions:
+        """How much each worker has on its disk, asked now; without those that do not answer in time, or are away.
+
+        `run`: only the home of this run is asked. Raises WorkerSilent when there are several workers, and one that was
+        asked has not answered: nobody else knows what it has.
+        """
+        lanes = self._lanes
+        if self._homes is not None and run is not None:
+            lanes = [lane for lane in lanes if lane.worker == home_of(run.bytes, self._homes.workers)]
+        told = await asyncio.gather(*(lane.position(timeout_s) for lane in lanes))
+        silent = [lane.worker for lane, position in zip(lanes, told, strict=True) if position is None]
+        if silent and self._homes is not None:
+            raise WorkerSilent(silent)
+        return {position.worker: position.durable for position in told if position is not None}
 
     async def _deliver(
         self, messages: Sequence[bytes], searched: Positions | None, changes: UUID | None

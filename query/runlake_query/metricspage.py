@@ -15,6 +15,7 @@ from runlake_query.progress import Progress
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _NO_ROUTE = "(none)"
+_WORKER = ("worker",)
 
 
 _COUNTED = {
@@ -43,8 +44,16 @@ class _State(Collector):
         yield _gauge("runlake_query_caught_up", "Whether the read model has caught up", progress.state.caught_up)
         yield _gauge("runlake_query_following", "Whether the last look at the lake went well", progress.state.following)
         yield _gauge("runlake_query_follower_failures", "Unexpected errors of the follower", progress.state.failures)
-        yield _gauge("runlake_query_ingest_connected", "Whether ingest is connected", self._gateway.connected)
-        applied = GaugeMetricFamily("runlake_query_applied_seq", "Applied position", labels=("worker",))
+        yield _gauge("runlake_query_ingest_connected", "Whether all of ingest is connected", self._gateway.connected)
+        connected = GaugeMetricFamily("runlake_query_worker_connected", "Whether a worker is connected", labels=_WORKER)
+        for link in self._gateway.workers:
+            connected.add_metric((str(link.worker or ""),), link.connected)
+        yield connected
+        heard = GaugeMetricFamily("runlake_query_feed_heard", "Whether a worker's feed is heard", labels=_WORKER)
+        for worker, is_heard in progress.heard_workers.items():
+            heard.add_metric((str(worker),), is_heard)
+        yield heard
+        applied = GaugeMetricFamily("runlake_query_applied_seq", "Applied position", labels=_WORKER)
         for worker, seq in progress.positions.items():
             applied.add_metric((str(worker),), seq)
         yield applied

@@ -37,6 +37,7 @@ from runlake_query.streams import Streams
 from runlake_query.writes import Writes
 
 _WRITE = (413, 415, 503)
+_ALIVE = {"status": "ok", "version": "0.1.0", "uptime_s": 12.5, "workers_away": []}
 _SQL: dict[str, Any] = {SQL.content_type: None}
 _LIST = tuple(dict.fromkeys((*runs.LIST_PARAMETERS, *runs.LIST_REPEATABLE)))
 _ROLLUP = tuple(dict.fromkeys((*rollups.PARAMETERS, *rollups.REPEATABLE)))
@@ -60,7 +61,7 @@ def _status(status: Status) -> list[Route]:
         Route(
             method="GET", path="/health", handler=status.health, open=True,
             summary="Is this process alive? Needs no token.",
-            answers={200: answer("Alive", Health, {"status": "ok", "version": "0.1.0", "uptime_s": 12.5})},
+            answers={200: answer("Alive", Health, _ALIVE)},
         ),
         Route(
             method="GET", path="/ready", handler=status.ready, problems=(503,),

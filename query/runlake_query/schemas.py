@@ -120,22 +120,38 @@ class Summary(Struct):
 
 
 class Health(Struct):
-    """This process is alive."""
+    """This process is alive. `workers_away` are the ingest workers that it cannot reach."""
 
     status: str
     version: str
     uptime_s: float
+    workers_away: list[str]
+
+
+class WorkerState(Struct):
+    """An ingest worker as this process sees it. `worker` is null until it has said who it is; `reason` is why it is not
+    connected. What it has written is reflected up to `position`."""
+
+    worker: str | None
+    connected: bool
+    reason: str
+    feed_heard: bool
+    position: int
 
 
 class Ready(Struct):
-    """This process has caught up."""
+    """This process has caught up. `ingest_connected` and `feed_heard`: all of the workers. While the lake cannot be
+    followed (`reason` says why) it is ready as long as every feed is heard, and nothing of it is missing."""
 
     status: str
     lag_ms: int
     position: str
     failures: int
+    lake_followed: bool
+    reason: str
     ingest_connected: bool
     feed_heard: bool
+    workers: list[WorkerState]
 
 
 Measures = msgspec.defstruct(

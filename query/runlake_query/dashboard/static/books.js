@@ -30,15 +30,18 @@ export function producers(main, shell) {
       shell.state(`read model ${lagMs} ms behind`);
       if (data.producers.length === 0) { panel.clear(); panel.empty("Nothing was received yet."); return; }
       panel.ready();
+      const several = new Set(data.producers.map((/** @type {any} */ one) => one.worker)).size > 1;
       fill(panel.body, h("div", { class: "scroll" }, h("table", {},
-        h("thead", {}, h("tr", {}, titles.map((title, index) => h("th", { scope: "col", class: index > 0 && index < 6 ? "number" : "" }, title)))),
+        h("thead", {}, h("tr", {}, titles.map((title, index) => h("th", { scope: "col", class: index > 0 && index < 6 ? "number" : "" }, title)),
+          several ? h("th", { scope: "col" }, "Worker") : null)),
         h("tbody", {}, data.producers.map((/** @type {any} */ one) => h("tr", {},
           h("th", { scope: "row", class: "id", title: one.producer }, h("bdi", {}, one.producer)),
           ["received", "accepted", "duplicate", "rejected", "gaps"].map((name) => h("td", {
             class: `number ${one[name] > 0 && (name === "gaps" || name === "rejected") ? "bad" : ""}`, title: exact(one[name]),
           }, count(one[name]))),
           h("td", { title: one.first_seen }, moment(one.first_seen, place.zone)),
-          h("td", { title: one.last_seen }, ago(one.last_seen, Date.now()))))))));
+          h("td", { title: one.last_seen }, ago(one.last_seen, Date.now())),
+          several ? h("td", { class: "id", title: one.worker }, one.worker.slice(-12)) : null))))));
     } catch (error) {
       panel.wrong(error);
       shell.fail(error);

@@ -60,8 +60,11 @@ export function system(main, shell) {
     /** @type {[string, string | Node][]} */
     const rows = [
       ["Read model", told.status], ["Behind the log", told.lag_ms === undefined ? "not known" : duration(told.lag_ms)],
+      ["Lake", told.lake_followed ? "followed" : told.reason ?? "not known"],
       ["Ingest", told.ingest_connected ? "answers" : "does not answer: writes are refused, reads go on"],
       ["Feed", told.feed_heard ? "heard" : "not heard: the read model follows the lake"],
+      ...workers(told).map((/** @type {any} */ one) => /** @type {[string, string]} */ ([`Worker ${one.worker ?? "not known yet"}`,
+        `${one.connected ? "answers" : `does not answer (${one.reason})`}, feed ${one.feed_heard ? "heard" : "not heard"}, reflected up to ${exact(one.position)}`])),
       ["Failures since the start", exact(told.failures)], ["Position", told.position ?? "–"],
       ["Version", health.version], ["Up for", duration(health.uptime_s * 1000)],
     ];
@@ -105,8 +108,11 @@ export function system(main, shell) {
     const rules = [
       [told.status !== "ready", told.status, ""],
       [told.lag_ms > LATE_MS, `The read model is ${duration(told.lag_ms)} behind the log.`, ""],
-      [told.ingest_connected === false, "Ingest does not answer: writes are refused, agents keep what they send.", ""],
-      [told.feed_heard === false, "The feed is not heard: what is shown is late by a flush.", ""],
+      [told.lake_followed === false, `The lake cannot be read; what it alone has is not answered: ${told.reason}`, ""],
+      [told.ingest_connected === false, without(told, "connected", "These workers do not answer; writes of their runs are refused, agents keep what they send:")
+        ?? "Ingest does not answer: writes are refused, agents keep what they send.", ""],
+      [told.feed_heard === false, without(told, "feed_heard", "The feeds of these workers are not heard; what they took is shown late by a flush:")
+        ?? "The feed is not heard: what is shown is late by a flush.", ""],
       [told.failures > 0, `The follower failed ${exact(told.failures)} times since the start; its log says why.`, ""],
       [stale.data.totals.stale > 0, `${exact(stale.data.totals.stale)} running runs have not given the sign of life that they promised.`, "/runs?stale=true&range=90d"],
       [gaps > 0, `${exact(gaps)} producers have gaps: messages that they numbered have not come.`, "/producers"],
@@ -125,6 +131,17 @@ export function system(main, shell) {
     show() { document.title = "System – RunLake"; refresh.ask(); },
     close() { window.clearInterval(clock); refresh.stop(); abort.abort(); },
   };
+}
+
+/** The ingest workers, where they are several. @param {any} told @returns {any[]} */
+function workers(told) {
+  return told.workers?.length > 1 ? told.workers : [];
+}
+
+/** `said` and the workers without `what`; null where there is but one. @param {any} told @param {string} what @param {string} said */
+function without(told, what, said) {
+  const found = workers(told).filter((one) => !one[what]).map((one) => one.worker ?? "not known yet");
+  return found.length === 0 ? null : `${said} ${found.join(", ")}`;
 }
 
 /** @param {[string, string | Node][]} rows */
