@@ -10,10 +10,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from support.haproxy import find_haproxy
+from support.postgres import find_binaries
+
 TESTS = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("name", ["emit", "track", "ingest", "apply", "freshness", "http", "history", "streams"])
+@pytest.mark.parametrize(
+    "name", ["emit", "track", "ingest", "apply", "freshness", "http", "history", "streams", "curve"]
+)
 def test_a_benchmark_prints_one_json_line_per_figure_with_machine_facts(name: str) -> None:
     prints_figures(name)
 
@@ -39,3 +44,10 @@ def prints_figures(name: str) -> None:
 )
 def test_the_benchmark_of_the_dashboard_prints_figures() -> None:
     prints_figures("dashboard")
+
+
+@pytest.mark.skipif(
+    find_binaries() is None or find_haproxy() is None, reason="no cluster here: apt-get install postgresql haproxy"
+)
+def test_the_benchmark_of_the_cluster_prints_figures() -> None:
+    prints_figures("cluster")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import pytest
 
 import runlake
@@ -20,6 +21,7 @@ from support.api import Api
 from support.keys import Keys
 from support.network import Network
 from support.processes import Process, Site, wait_until
+from support.runlake_command import Command
 from support.samples import events, started
 
 _PAGE = (Path(__file__).parents[2] / "docs" / "keys.md").read_text("utf-8")
@@ -88,6 +90,17 @@ def test_agents_http_and_feed_work_with_keys(site: Site, keys: Keys, tmp_path: P
     secrets = [file.read_text().split('secret-key = "')[1][:40] for file in tmp_path.rglob("*.key_secret")]
     assert len(secrets) == 3
     assert not [secret for secret in secrets if secret in text]
+
+
+def test_up_and_its_commands_go_on_as_before_once_the_worker_has_keys(tmp_path: Path) -> None:
+    command = Command(tmp_path)
+    assert command("keys", "create", "server").returncode == 0
+    with command.up() as up:
+        assert up.wait_for("keys_in_force")["allowed"] == 1
+        done = command("demo", "--files", "4", "--agents", "1", "--json")
+        assert done.returncode == 0, done.stderr
+        assert msgspec.json.decode(done.stdout[done.stdout.index("{") :])["equal"] is True
+        assert command("verify").returncode == 0  # it asks the worker to flush first
 
 
 def test_an_agent_that_is_revoked_delivers_nothing_more_and_what_it_emits_waits(

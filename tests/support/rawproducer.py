@@ -9,6 +9,7 @@ from typing import Self
 import zmq
 
 from runlake import wire
+from runlake.curve import ClientKeys
 from runlake.ids import Uuid7Source
 from runlake.messages import RunEvent
 
@@ -17,10 +18,12 @@ _DEADLINE_MS = 120_000
 
 
 class RawProducer:
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, keys: ClientKeys | None = None) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.linger = 0
+        if keys is not None:
+            keys.apply(self._socket)
         self._socket.connect(endpoint)
 
     def prepare(self, messages: int, size: int) -> list[tuple[bytes, bytes]]:
