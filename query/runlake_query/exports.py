@@ -40,7 +40,7 @@ _OPTIONS = {
 }
 MAX_AT_ONCE = 4
 MAX_ROWS = 2**62
-MAX_ORDERED = 10_000
+MAX_ORDERED = 100_000
 """So many runs at most are exported newest first; more of them as they come."""
 EVENT_PARAMETERS = ("format", "after", "type", "ts_from", "ts_to", *SINGLE_FILTERS)
 EVENT_REPEATABLE = runs.LIST_REPEATABLE

@@ -55,6 +55,7 @@ changed AND place IS NOT NULL
 place IS NULL
 
 -- name: insert
+-- In the order of their starts, which those of a page have in common: the fold leaves them in none.
 INSERT INTO runs BY NAME
 SELECT
     *,
@@ -62,6 +63,7 @@ SELECT
     {cost_source} AS cost_source,
     {cost_table_version} AS cost_table_version
 FROM ({fold})
+ORDER BY start_time
 
 -- name: insert_events
 INSERT INTO events BY NAME
