@@ -43,21 +43,34 @@ def find_binaries() -> Path | None:
     return debian[-1].parent if debian else None
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens on now."""
+def free_port() -> int:
+    """A port of loopback that nobody listens on now."""
     while True:
         port = random.randrange(*_PORTS)
         with socket.socket() as probe, suppress(OSError):
-            probe.bind((host, port))
+            probe.bind(("127.0.0.1", port))
             return port
 
 
 class Postgres:
-    """Use as a context manager. `durable`: with fsync, for tests in which the loss of power is the question."""
+    """Use as a context manager. `durable`: with fsync, for tests in which the loss of power is the question.
 
-    def __init__(self, host: str = "127.0.0.1", *, durable: bool = False, settings: tuple[str, ...] = ()) -> None:
+    `prefix` starts its process on another host, whose address `host` is; `allowed` is who may connect there.
+    """
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        *,
+        allowed: str = "127.0.0.1/32",
+        prefix: tuple[str, ...] = (),
+        durable: bool = False,
+        settings: tuple[str, ...] = (),
+    ) -> None:
         self.host = host
-        self.port = free_port(host)
+        self.port = 5432 if prefix else free_port()
+        self._allowed = allowed
+        self._prefix = prefix
         self.password = secrets.token_hex(12)
         self._binaries = find_binaries()
         self._settings = (*_SETTINGS, *(() if durable else _QUICK), *settings)
@@ -79,10 +92,9 @@ class Postgres:
         listen = [f"listen_addresses={self.host}", f"port={self.port}", *self._settings]
         command = [str(self._binary("postgres")), "-D", str(self._folder / "data")]
         command += [part for setting in listen for part in ("-c", setting)]
+        command = [*self._prefix, *_as_server_user(command)]
         with self._log.open("ab") as log:
-            self._server = subprocess.Popen(
-                _as_server_user(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._folder
-            )
+            self._server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._folder)
         wait_until(self._answers, "PostgreSQL takes connections", 30)
 
     def stop(self) -> None:
@@ -142,6 +154,8 @@ class Postgres:
             _as_server_user(initdb), cwd=self._folder, capture_output=True, text=True, timeout=60, check=False
         )
         assert done.returncode == 0, done.stderr
+        rule = f"host all all {self._allowed} scram-sha-256\n"
+        (self._folder / "data" / "pg_hba.conf").write_text(rule, "ascii")
         self.start()
         return self
 
