@@ -22,8 +22,9 @@ import zmq
 from zmq.utils import z85
 
 from runlake.curve import ServerKeys
-from runlake.keyfolder import Allowed, KeyFolder
+from runlake.keyfolder import KeyFolder
 from runlake.logs import Log
+from runlake_ingest.allowedkeys import AllowedKeys
 from runlake_ingest.connections import cut_connections
 
 NOT_ALLOWED: Final = "key_not_allowed"
@@ -51,10 +52,8 @@ class Gate:
         self.keys = keys
         self.refused: Counter[str] = Counter()
         """How many connections were refused, by reason."""
-        self._folder = folder
         self._log = log
-        self._allowed = Allowed()
-        self._seen: object = None
+        self._allowed = AllowedKeys(folder)
         self._look_at = 0.0
         self._unsaid = 0
         self._say_at = 0.0
@@ -122,31 +121,14 @@ class Gate:
         if now < self._look_at:
             return
         self._look_at = now + _LOOK_EVERY_S
-        seen = self._signature()
-        if seen == self._seen:
-            return
-        before, self._allowed, self._seen = self._allowed, self._folder.allowed(), seen
-        for problem in self._allowed.problems:
+        change = self._allowed.look()
+        for problem in change.problems:
             self._log.warning("key_unusable", reason=problem)
-        gone = before.names.keys() - self._allowed.names.keys()
-        come = self._allowed.names.keys() - before.names.keys()
-        if self._thread is None or not (gone or come):
+        if self._thread is None or not (change.come or change.gone):
             return
-        self._log.info("keys_changed", allowed=len(self._allowed.names), new=sorted(come), revoked=sorted(gone))
-        if gone:
+        self._log.info("keys_changed", allowed=len(self._allowed.names), new=change.come, revoked=change.gone)
+        if change.gone:
             self._log.info("connections_cut", count=cut_connections(self._endpoints))
-
-    def _signature(self) -> object:
-        """What changes when any key does."""
-        try:
-            with os.scandir(self._folder.allowed_folder) as entries:
-                return sorted(
-                    (entry.name, status.st_ino, status.st_mtime_ns, status.st_size)
-                    for entry in entries
-                    if (status := _status(entry)) is not None
-                )
-        except OSError as error:
-            return error.errno
 
     def _answer(self) -> None:
         """One question of libzmq's: may who has this key come in?"""
@@ -180,10 +162,3 @@ class Gate:
             self._say_at = now + _SAY_EVERY_S
             self._log.warning("connection_refused", reason=reason, count=self._unsaid, **fields)
             self._unsaid = 0
-
-
-def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
-    try:
-        return entry.stat()
-    except OSError:  # removed meanwhile
-        return None

@@ -22,6 +22,8 @@ _KEEPALIVE_IDLE_S = 30
 _KEEPALIVE_INTERVAL_S = 10
 _KEEPALIVE_COUNT = 3
 _FEED_GROUPS = 64
+_HANDSHAKE_MS = 10_000
+"""How long who has not shown a key yet may take a descriptor."""
 
 
 def bind_router(
@@ -73,6 +75,7 @@ def _bound(socket: zmq.Socket[bytes], setting: str, address: str, keys: ServerKe
     try:
         if keys is not None:
             keys.apply(socket)
+            socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
         if _somebody_listens(address):
             raise zmq.ZMQError(zmq.EADDRINUSE)
         socket.bind(address)

@@ -87,18 +87,24 @@ class KeyFolder:
     def allowed_files(self) -> list[AllowedFile]:
         """The files that let somebody in, by name."""
         try:
-            paths = sorted(path for path in self.allowed_folder.iterdir() if path.name.endswith(PUBLIC_SUFFIX))
+            paths = sorted(path for path in self.allowed_folder.iterdir() if self.allows(path))
         except FileNotFoundError:
             return []
         except OSError as error:
             problem = f"{KEYS_VARIABLE}: {str(self.allowed_folder)!r}: {error.strerror}"
             return [AllowedFile(self.allowed_folder, "", problem=problem)]
-        return [_allowed_file(path) for path in paths if not path.name.startswith(".")]
+        return [self.allowed_file(path) for path in paths]
 
+    @staticmethod
+    def allows(path: Path) -> bool:
+        """Whether a file is one that lets somebody in, by its name."""
+        return path.name.endswith(PUBLIC_SUFFIX) and not path.name.startswith(".")
 
-def _allowed_file(path: Path) -> AllowedFile:
-    name = path.name.removesuffix(PUBLIC_SUFFIX)
-    try:
-        return AllowedFile(path, name, key=public_key(str(path), KEYS_VARIABLE))
-    except SettingsError as error:
-        return AllowedFile(path, name, problem=str(error))
+    @staticmethod
+    def allowed_file(path: Path) -> AllowedFile:
+        """Read one of them."""
+        name = path.name.removesuffix(PUBLIC_SUFFIX)
+        try:
+            return AllowedFile(path, name, key=public_key(str(path), KEYS_VARIABLE))
+        except SettingsError as error:
+            return AllowedFile(path, name, problem=str(error))
