@@ -32,6 +32,7 @@ from runlake_query.follower import Follower
 from runlake_query.gateway import Gateway
 from runlake_query.hosts import Hosts
 from runlake_query.knownruns import KnownRuns
+from runlake_query.lakereach import LakeReach
 from runlake_query.lifesigns import LifeSigns
 from runlake_query.live import Live
 from runlake_query.model import open_model
@@ -123,8 +124,9 @@ async def _serve(settings: Settings, keys: ClientKeys | None, log: Log) -> int:
         copies = Copies(folder, model.cursor())
         feed = FeedLink(settings.feed, keys)
         progress = Progress(feeds=len(feed.endpoints))
-        reader = Reader(model, copies)
-        bulk_reader = Reader(model, copies, THREADS, WAITING, READ_DEADLINE_S)
+        lake = LakeReach(settings.lake, progress)
+        reader = Reader(model, copies, lake=lake)
+        bulk_reader = Reader(model, copies, THREADS, WAITING, READ_DEADLINE_S, lake=lake)
         recent = Recent()
         known = KnownRuns(model, log)
         stale_clock = StaleClock(progress, _utcnow)

@@ -25,8 +25,9 @@ _MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """A group is at most 8 MiB of batches and one more; Base64 and JSON make lines longer than what was sent."""
 _RECONNECT_MS = 50
 _RECONNECT_MAX_MS = 1_000
-_HEARTBEAT_MS = 1_000
-_SILENCE_MS = 3_000
+_IDLE_S, _PROBE_S, _PROBES = 2, 1, 3
+"""A connection that TCP's keepalive finds dead is made anew. ZeroMQ's own heartbeats (HEARTBEAT_IVL) would do it too,
+but abort the process when the socket has as much as it may hold (https://github.com/zeromq/libzmq/issues/3937)."""
 _AT_ONCE = 64
 _AFTER_REFUSAL_S = 1.0
 _REFUSED = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
@@ -64,8 +65,10 @@ class FeedLink:
         socket.setsockopt(zmq.MAXMSGSIZE, _MAX_MESSAGE_BYTES)
         socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX_MS)
-        socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
-        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _SILENCE_MS)
+        socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+        socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, _IDLE_S)
+        socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, _PROBE_S)
+        socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, _PROBES)
         if self._keys is not None:
             self._keys.apply(socket)
         socket.subscribe(TOPIC_LOG)

@@ -13,6 +13,7 @@ import duckdb
 
 from runlake.sqlfile import load_queries
 from runlake_query.copies import Copies, Copy
+from runlake_query.lakereach import LakeAway, LakeReach
 from runlake_query.model import ReadModel, State, read_lake_positions, read_positions
 from runlake_query.plans import Plans
 from runlake_query.positions import Positions
@@ -20,6 +21,10 @@ from runlake_query.problems import Problem, TooBusy, TooSlow
 
 T = TypeVar("T")
 _INTERRUPT_EVERY_S = 0.05
+_LOOK_EVERY_S = 0.5
+"""How often to see whether the lake can be read while somebody waits for it."""
+_LAKE_THREADS = 2
+"""Reads of a lake on other machines have threads of their own: they may have to wait long."""
 _SQL = load_queries("runlake_query", "model.sql")
 
 
@@ -109,12 +114,20 @@ class Reader:
     than `deadline_s`, or that nobody awaits any more, is interrupted."""
 
     def __init__(
-        self, model: ReadModel, copies: Copies, threads: int = 4, waiting: int = 256, deadline_s: float = 30.0
+        self,
+        model: ReadModel,
+        copies: Copies,
+        threads: int = 4,
+        waiting: int = 256,
+        deadline_s: float = 30.0,
+        lake: LakeReach | None = None,
     ) -> None:
         self._deadline_s = deadline_s
+        self._lake = lake if lake is not None and lake.remote else None
         self._model = model
         self._copies = copies
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="reader")
+        self._of_lake = ThreadPoolExecutor(_LAKE_THREADS, thread_name_prefix="lake") if self._lake else self._executor
         self._local = threading.local()
         self._limit = threads + waiting
         self._running = 0
@@ -125,17 +138,23 @@ class Reader:
         return self._model.generation
 
     async def read(self, work: Callable[[Snapshot], T], *, with_lake: bool = False) -> T:
-        """Run `work` on a thread, in a transaction. Raises TooBusy, TooSlow, and what `work` raises.
+        """Run `work` on a thread, in a transaction. Raises TooBusy, TooSlow, LakeAway, and what `work` raises.
 
         A Problem that `work` raises is told which positions it was found at.
         """
         if self._running >= self._limit:
             raise TooBusy
+        lake = self._lake if with_lake else None
+        if lake is not None:
+            lake.check()
         self._running += 1
         task = _Task()
-        future = asyncio.get_running_loop().run_in_executor(self._executor, self._read, task, work, with_lake)
+        executor = self._of_lake if with_lake else self._executor
+        future = asyncio.get_running_loop().run_in_executor(executor, self._read, task, work, with_lake)
         future.add_done_callback(self._finished)
         try:
+            if lake is not None:
+                return await self._watched(future, lake)
             return await asyncio.wait_for(asyncio.shield(future), self._deadline_s)
         except TimeoutError:
             raise TooSlow(self._deadline_s) from None
@@ -144,9 +163,20 @@ class Reader:
                 future.add_done_callback(_forget)
                 _give_up(task, future)
 
+    async def _watched(self, future: asyncio.Future[T], lake: LakeReach) -> T:
+        """The result of a read of a lake on other machines, as long as it can be read. Raises TimeoutError."""
+        async with asyncio.timeout(self._deadline_s):
+            while not (await asyncio.wait((future,), timeout=_LOOK_EVERY_S))[0]:
+                lake.check()
+            try:
+                return future.result()
+            except duckdb.IOException as error:
+                raise LakeAway from error
+
     def close(self) -> None:
         """Wait for the reads at work, and end the threads."""
         self._executor.shutdown()
+        self._of_lake.shutdown()
 
     def _finished(self, future: asyncio.Future[Any]) -> None:
         self._running -= 1
