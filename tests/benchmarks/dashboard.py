@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
+from uuid import uuid4
 
 from playwright.sync_api import Browser, CDPSession, Page, expect, sync_playwright
 
@@ -100,10 +101,11 @@ def _live(browser: Browser, url: str, runs: int, seconds: float) -> None:
     context = browser.new_context(base_url=url)
     api = Api(url)
     made = 0
+    agent = f"dashboard-bench-{uuid4().hex[:8]}"  # a kept lake has those of earlier measurements
 
     def change() -> None:
         nonlocal made
-        more = [new_run(agent_name="dashboard-bench", model="m", input_tokens=1) for _ in range(20)]
+        more = [new_run(agent_name=agent, model="m", input_tokens=1) for _ in range(20)]
         assert api.post("/api/v1/runs/batch", {"runs": more}).status == 201
         made += len(more)
         expect(table.locator(".counted")).to_contain_text(f"{made:,}", timeout=_DEADLINE_MS)
@@ -111,11 +113,11 @@ def _live(browser: Browser, url: str, runs: int, seconds: float) -> None:
 
     while made < _LIVE_RUNS:
         made += 20
-        more = [new_run(agent_name="dashboard-bench", model="m", input_tokens=1) for _ in range(20)]
+        more = [new_run(agent_name=agent, model="m", input_tokens=1) for _ in range(20)]
         assert api.post("/api/v1/runs/batch", {"runs": more}).status == 201
     table, overview = context.new_page(), context.new_page()
-    table.goto("/runs?agent_name=dashboard-bench")
-    overview.goto("/?agent_name=dashboard-bench")
+    table.goto(f"/runs?agent_name={agent}")
+    overview.goto(f"/?agent_name={agent}")
     change()
     before = {"runs": _size(table), "overview": _size(overview)}
     end = time.monotonic() + seconds
