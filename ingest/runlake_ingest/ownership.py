@@ -1,4 +1,4 @@
-"""Which messages are a worker's own, by one list of workers. Where there is one worker nothing of this is asked."""
+"""Which messages are a worker's own, by one list of workers. Where there is no list nothing of this is asked."""
 
 from __future__ import annotations
 
@@ -20,18 +20,22 @@ class Ownership:
         self._worker = worker
         self._version = workers.version
         self._ids = tuple(member.worker for member in workers.members)
+        self._alone = self._ids == (worker,)
 
     def takes(self, header: wire.Batch, batch: BatchIn) -> bool:
         """Whether a batch may be taken. One that says by which list it was sent is believed, and none of another list
         is taken: so what is taken of a producer's numbers has no gap."""
         if self._worker not in self._ids:
             return False
-        if not isinstance(header.list_version, UnsetType):
-            return header.list_version == self._version
-        return all(self._is_mine(item.message) for item in batch.items if isinstance(item, Good))
+        version = header.list_version
+        if not isinstance(version, UnsetType):
+            return version == self._version or (self._alone and not version)
+        return self._alone or all(self._is_mine(item.message) for item in batch.items if isinstance(item, Good))
 
     def split(self, batch: BatchIn) -> tuple[BatchIn, list[Message]]:
         """What of a batch without a header is this worker's own, with what cannot be read, and what is others'."""
+        if self._alone:
+            return batch, []
         others = [item.message for item in batch.items if isinstance(item, Good) and not self._is_mine(item.message)]
         if not others:
             return batch, []
@@ -43,7 +47,5 @@ class Ownership:
 
 
 def ownership(worker: UUID, workers: wire.Workers) -> Ownership | None:
-    """None for a worker that stands alone."""
-    if not workers.version or [member.worker for member in workers.members] == [worker]:
-        return None
-    return Ownership(worker, workers)
+    """None without a list."""
+    return Ownership(worker, workers) if workers.version else None

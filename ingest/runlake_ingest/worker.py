@@ -13,7 +13,7 @@ import zmq
 from msgspec.structs import replace
 
 from runlake import wire
-from runlake.errors import LakeUnavailable
+from runlake.errors import LakeUnavailable, SettingsError
 from runlake.ids import Uuid7Source
 from runlake.keyfolder import KeyFolder
 from runlake.lake.duck import need_psycopg
@@ -22,7 +22,7 @@ from runlake.lake.maintenance import Limits as MaintenanceLimits
 from runlake.logs import Log
 from runlake.pulse import Pulse
 from runlake.servicemanager import ServiceManager
-from runlake.settings import Settings
+from runlake.settings import Settings, variable
 from runlake_ingest import sockets
 from runlake_ingest.crashpoints import CrashPoints
 from runlake_ingest.dedupe import Window
@@ -108,6 +108,11 @@ class Worker:
         """The lease and the list of workers, where the catalog is one that several workers can write."""
         if not self._settings.lake.is_clustered:
             return None
+        if "," in self._member.endpoint:
+            raise SettingsError(
+                f"{variable('ingest')}: {self._member.endpoint!r} cannot be used by a worker; allowed is the one address"
+                " at which producers reach this one"
+            )
         need_psycopg()
         from runlake_ingest.cluster import Cluster  # noqa: PLC0415 (an extra)
 
@@ -172,16 +177,17 @@ class Worker:
     def _serve(self, lake: UUID, window: Window, start: Position, expiry: Expiry) -> None:
         settings, log, put = self._settings, self._log, self._notices.put
         worker, cluster, failed = self._folder.worker, self._cluster, self._failed
-        forwarder = Forwarder()
+        told = {} if cluster is None else settings.client_variables
+        forwarder = Forwarder(told.get(variable("server_key")), told.get(variable("client_key")))
         journal = JournalThread(
             self._folder.journal, lake, worker, start.seq, self._crash, put, lambda segment: put(Sealed(segment)),
             failed("journal"), lambda seconds: log.warning("disk_slow", seconds=round(seconds, 1)),
         )  # fmt: skip
-        page = MetricsPage(settings.metrics)
+        page = MetricsPage(settings.metrics, settings.metrics_tokens)
 
-        def flushed(segment: Segment, seconds: float) -> None:
+        def flushed(segment: Segment, refused: frozenset[int], seconds: float) -> None:
             page.flushed(seconds)
-            put(Flushed(segment))
+            put(Flushed(segment, refused))
 
         retention = Retention(
             settings.retention_days * _DAY_S, settings.quarantine_days * _DAY_S, expiry,

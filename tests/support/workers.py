@@ -12,6 +12,7 @@ import duckdb
 import msgspec
 
 from runlake.lake.attach import CATALOG, read_lake
+from runlake.lake.members import Members
 from runlake.lake.place import CatalogAddress, LakePlace
 from support.processes import Process, Site
 
@@ -48,6 +49,14 @@ class Workers:
         done = self.run(*arguments)
         assert done.returncode == 0, done.stderr
         return int(msgspec.json.decode(done.stdout)["version"])
+
+    def version(self) -> int:
+        """Of the list in force."""
+        members = Members(self.place)
+        try:
+            return members.standing().active.version
+        finally:
+            members.close()
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """What a query on the lake answers; `{lake}` in it is the lake."""
