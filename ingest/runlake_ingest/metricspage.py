@@ -5,10 +5,11 @@ The numbers are read when the page is: the worker's hot path counts for itself a
 
 from __future__ import annotations
 
+import hmac
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socket import AF_INET, AF_INET6
+from socket import AF_INET, AF_INET6, socket
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -23,6 +24,8 @@ from runlake_ingest.maintenance import Upkeep
 
 _FLUSH_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _TIMEOUT_S = 10.0
+_AT_ONCE = 16
+"""Connections that are answered at the same time; each takes a thread of the worker, and more are closed."""
 _STOP_S = 5.0
 _COUNTERS = {
     "batches": "Batches received",
@@ -78,9 +81,10 @@ _UPKEEP_GAUGES = {
 
 
 class MetricsPage(Collector):
-    """Serves `/metrics` on `address` (host:port) from `start` to `stop`. Raises SettingsError when it is taken."""
+    """Serves `/metrics` on `address` (host:port) from `start` to `stop`, to those who send one of `tokens` (RFC 6750),
+    or to everybody when there are none. Raises SettingsError when the address is taken."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, tokens: Sequence[str] = ()) -> None:
         self._counters: Callable[[], Counters] = Counters
         self._gauges: Callable[[], Gauges] = Gauges
         self._upkeep: Callable[[], Upkeep] = Upkeep
@@ -93,7 +97,7 @@ class MetricsPage(Collector):
         self._registry.register(self)
         host, port = host_and_port(address)
         try:
-            self._server = _Server((host, port), self._page, AF_INET6 if ":" in host else AF_INET)
+            self._server = _Server((host, port), self._page, AF_INET6 if ":" in host else AF_INET, tokens)
         except OSError as error:
             raise SettingsError(
                 f"{variable('metrics')}: cannot listen on {address!r}: {error.strerror}."
@@ -153,10 +157,34 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = True
 
-    def __init__(self, address: tuple[str, int], page: Callable[[], bytes], family: int) -> None:
+    def __init__(self, address: tuple[str, int], page: Callable[[], bytes], family: int, tokens: Sequence[str]) -> None:
         self.address_family = family
         self.page = page
+        self._expected = [f"Bearer {token}".encode() for token in tokens]
+        self._free = threading.BoundedSemaphore(_AT_ONCE)
         super().__init__(address, _Handler)
+
+    def lets_in(self, authorization: str) -> bool:
+        """Whether who sends this header may see the page."""
+        given = authorization.encode("utf-8", "surrogateescape")
+        right = [hmac.compare_digest(given, expected) for expected in self._expected]
+        return not right or any(right)
+
+    def process_request(self, request: socket | tuple[bytes, socket], client_address: object) -> None:
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # there is no thread to end
+            self._free.release()
+            raise
+
+    def process_request_thread(self, request: socket | tuple[bytes, socket], client_address: object) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -167,7 +195,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
-        if path == "/metrics":
+        if path == "/metrics" and not self.server.lets_in(self.headers.get("Authorization", "")):
+            self._answer(401, "text/plain; charset=utf-8", b"This needs a token: Authorization: Bearer <token>.\n")
+        elif path == "/metrics":
             self._answer(200, CONTENT_TYPE_LATEST, self.server.page())
         elif path == "/health":
             self._answer(200, "application/json", b'{"status":"ok"}')
@@ -179,6 +209,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, content_type: str, body: bytes) -> None:
         self.send_response(status)
+        if status == 401:
+            self.send_header("WWW-Authenticate", 'Bearer realm="runlake"')
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

@@ -58,7 +58,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     feed: str = "tcp://127.0.0.1:8768"
     """Where query processes reach the worker's feed (PUB); of several workers, separated by commas."""
     metrics: str = "127.0.0.1:8769"
-    """host:port of the worker's own metrics page."""
+    """host:port of the worker's own metrics page; beyond loopback it asks for the token."""
     token: Secret = Secret()
     """The bearer token that the HTTP API asks for; none by default. Not a flag: a process listing would show it."""
     token_file: Path = Path()
@@ -141,6 +141,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     def lake(self) -> LakePlace:
         """Where the lake is."""
         return LakePlace(CatalogAddress(self.catalog), self.storage)
+
+    @property
+    def metrics_tokens(self) -> tuple[str, ...]:
+        """What the worker's metrics page asks for, beyond loopback; on loopback nothing."""
+        return () if is_loopback(self.metrics) else tuple(filter(None, (self.token, self.read_token)))
 
     @property
     def server_keys(self) -> ServerKeys | None:
@@ -365,11 +370,12 @@ def _refuse_open_sockets(settings: Settings, sources: Mapping[str, str]) -> None
             f" {variable('token_scope')} at both; or use an address on loopback (127.0.0.1, ::1, localhost), with"
             " an SSH tunnel or a reverse proxy that authenticates."
         )
-    if not is_loopback(settings.metrics):
+    if not is_loopback(settings.metrics) and not settings.token:
         raise SettingsError(
-            f"{sources.get('metrics', 'metrics')}: {settings.metrics!r} is reachable from other machines, and this"
-            " version has no authentication for it; allowed is an address on loopback (127.0.0.1, ::1, localhost)."
-            " Use an SSH tunnel or a reverse proxy that authenticates."
+            f"{sources.get('metrics', 'metrics')}: {settings.metrics!r} is reachable from other machines, and there"
+            f" is no token that the page could ask for. Set {variable('token')} (or {variable('token_file')});"
+            " or use an address on loopback (127.0.0.1, ::1, localhost), with an SSH tunnel or a reverse proxy that"
+            " authenticates."
         )
     if _has_keys(settings):
         return

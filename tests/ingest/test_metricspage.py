@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+from contextlib import ExitStack
+from pathlib import Path
 from uuid import uuid4
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -88,3 +91,32 @@ def test_a_taken_address_is_a_setting_to_change(site: Site) -> None:
             assert second.wait() == 2
             (line,) = [line for line in second.log if line["event"] == "cannot_run"]
             assert "RUNLAKE_METRICS" in line["reason"]
+
+
+def test_beyond_loopback_the_page_asks_for_a_token(site: Site) -> None:
+    site.env = {"RUNLAKE_TOKEN": "a-token-of-this-test-0123456789"}
+    with site.ingest("--metrics", "0.0.0.0:0") as worker:
+        port = worker.wait_for("ready")["metrics"].rsplit(":", 1)[1]
+        api = Api(f"http://127.0.0.1:{port}")
+        for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer \u00e9"}):
+            refused = api.get("/metrics", header)
+            assert refused.status == 401
+            assert refused.headers["www-authenticate"].startswith("Bearer")
+            assert "runlake_ingest" not in refused.text
+        assert api.get("/health").status == 200
+        assert api.get("/metrics", {"Authorization": f"Bearer {site.env['RUNLAKE_TOKEN']}"}).status == 200
+        api.close()
+
+
+def test_those_who_only_connect_take_no_more_threads_than_a_few(site: Site) -> None:
+    with site.ingest() as worker, ExitStack() as held:
+        address = worker.wait_for("ready")["metrics"]
+        host, port = address.rsplit(":", 1)
+        before = len(list(Path(f"/proc/{worker.pid}/task").iterdir()))
+        for _ in range(50):
+            held.enter_context(socket.create_connection((host, int(port))))
+        last = socket.create_connection((host, int(port)))
+        held.enter_context(last)
+        last.settimeout(30)
+        assert last.recv(1) == b""  # closed at once, and so all before it have been looked at
+        assert len(list(Path(f"/proc/{worker.pid}/task").iterdir())) <= before + 16

@@ -187,7 +187,7 @@ def test_port_nought_leaves_the_choice_to_the_system() -> None:
 
 
 @pytest.mark.parametrize("value", ["0.0.0.0:80", "[::]:80", "192.168.1.1:80", "example.org:80", "127.0.0.1.org:80"])
-@pytest.mark.parametrize(("name", "says"), [("http", "RUNLAKE_TOKEN"), ("metrics", "no authentication")])
+@pytest.mark.parametrize(("name", "says"), [("http", "RUNLAKE_TOKEN"), ("metrics", "RUNLAKE_TOKEN")])
 def test_listening_beyond_loopback_is_refused_and_says_what_to_do(name: str, says: str, value: str) -> None:
     refused(variable(name), repr(value), says, "loopback", "SSH", environ={variable(name): value})
 
@@ -207,8 +207,15 @@ def test_with_a_token_for_reads_and_writes_the_api_may_listen_beyond_loopback(fo
 
 
 def test_sockets_stay_on_loopback_even_with_a_token() -> None:
-    for name, value in (("metrics", "0.0.0.0:80"), ("ingest", "tcp://0.0.0.0:80")):
-        refused(variable(name), "loopback", environ={variable(name): value, "RUNLAKE_TOKEN": TOKEN})
+    for name in ("ingest", "push", "feed"):
+        refused(variable(name), "loopback", environ={variable(name): "tcp://0.0.0.0:80", "RUNLAKE_TOKEN": TOKEN})
+
+
+def test_metrics_ask_for_a_token_beyond_loopback_alone() -> None:
+    tokens = {"RUNLAKE_TOKEN": TOKEN, "RUNLAKE_READ_TOKEN": TOKEN[::-1]}
+    assert load(environ=tokens).metrics_tokens == ()
+    assert load(environ=tokens | {"RUNLAKE_METRICS": "0.0.0.0:80"}).metrics_tokens == (TOKEN, TOKEN[::-1])
+    assert load(environ={"RUNLAKE_TOKEN": TOKEN, "RUNLAKE_METRICS": "[::]:80"}).metrics_tokens == (TOKEN,)
 
 
 @pytest.mark.parametrize("wrong", ["short", "a token with spaces in it 0123", "tökentökentökentöken"])

@@ -34,9 +34,10 @@ def probe(arguments: argparse.Namespace) -> int:
     """Ask, once. Raises CommandFailed when it is not well; SettingsError."""
     settings = settings_module.from_arguments(arguments)
     if arguments.process == "ingest":
-        address, path, token = settings.metrics, "/metrics", ""
+        address, path = settings.metrics, "/metrics"
     else:
-        address, path, token = settings.http, "/ready", str(settings.token)
+        address, path = settings.http, "/ready"
+    token = str(settings.token)
     host, port = host_and_port(address)
     connection = http.client.HTTPConnection(_EVERYWHERE.get(host, host), port, timeout=arguments.timeout)
     try:
