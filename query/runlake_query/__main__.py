@@ -201,6 +201,9 @@ async def _serve(settings: Settings, keys: ClientKeys | None, log: Log) -> int:
             await runner.cleanup()
             await gateway.close()
             await asyncio.to_thread(follower.stop)
+            if follower.is_stuck:  # as a kill would, which is safe: the next start goes on from what is on disk
+                log.warning("stopped_at_once", reason=f"The catalog {settings.lake.told} does not answer.")
+                os._exit(0)
             await asyncio.to_thread(known.close)
             await asyncio.to_thread(points.close)
             await asyncio.to_thread(reader.close)

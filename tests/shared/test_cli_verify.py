@@ -179,6 +179,28 @@ def test_a_flush_that_does_not_go_on_where_the_last_one_ended_is_told(command: C
     assert "segment 2 begins at 1, and the one before ended at 1" in text
 
 
+def test_where_the_list_of_workers_changed_positions_are_left_out_and_nothing_is_missing(command: Command) -> None:
+    """A flush of nothing says so, for a worker that goes on, one that is new, and one that is gone."""
+    goes_on, new, gone = Worker(), Worker(), Worker()
+    with LakeWriter(command.data) as lake:
+        for worker in (goes_on, gone):
+            worker.start(f"before {worker.id}")
+            worker.delivery("p", 1, accepted=1, first_seq=1)
+        lake.flush(goes_on, gone)
+        for worker in (goes_on, new, gone):
+            worker.seq = worker.flushed = 40
+            lake.flush(worker)
+        for worker in (goes_on, new):
+            worker.start(f"after {worker.id}")
+            worker.delivery("p", 2, accepted=1, first_seq=41)
+        lake.flush(goes_on, new)
+        assert report(command) == {}
+        goes_on.flushed = 50
+        goes_on.seq = 51
+        lake.flush(goes_on)
+    assert "segment 4 begins at 51, and the one before ended at 41" in report(command)["positions"][-1]
+
+
 def test_a_broken_hash_chain_is_told_and_a_whole_one_is_right(site: Site, command: Command) -> None:
     def link(number: int, before: str | None, own: str | None) -> RunEvent:
         usual = event(number, "chained")

@@ -65,12 +65,13 @@ class Bounds(NamedTuple):
 
 
 class Sandboxes:
-    """Runs statements, `size` at a time. On the event loop. `folder` holds extracts and `work`, `storage` the lake."""
+    """Runs statements, `size` at a time. On the event loop. `folder` holds extracts and `work`, `storage` the lake;
+    None when it is in object storage, of which the extracts have copies."""
 
     def __init__(
-        self, storage: Path, folder: Path, bounds: Bounds, log: Log, *, size: int = 2, waiting: int = 16
+        self, storage: Path | None, folder: Path, bounds: Bounds, log: Log, *, size: int = 2, waiting: int = 16
     ) -> None:
-        self._storage = storage
+        self._storage = storage or folder
         self._folder = folder
         self.bounds = bounds
         self._log = log

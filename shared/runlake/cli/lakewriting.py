@@ -19,6 +19,7 @@ T = TypeVar("T")
 _LOCKED_S = 60.0
 """For how long writing is tried again while the worker is writing."""
 _PAUSE_S = 0.1
+_PASSING = ("database is locked", "database is busy", "transaction conflict", "exceeded the maximum retry count")
 
 
 def write_lake(settings: Settings, write: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
@@ -62,6 +63,6 @@ def _write_once(settings: Settings, write: Callable[[duckdb.DuckDBPyConnection],
 
 
 def _will_pass(error: Exception) -> bool:
-    """Whether another process was writing the catalog at the same moment."""
+    """Whether others were writing the catalog at the same moment, or for so long that DuckLake gave up."""
     text = str(error).lower()
-    return any(sign in text for sign in ("database is locked", "database is busy", "transaction conflict"))
+    return any(sign in text for sign in _PASSING)

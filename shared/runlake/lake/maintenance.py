@@ -29,7 +29,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
 import duckdb
@@ -169,15 +169,23 @@ def orphans(
     """The files that DuckLake wrote below `storage` before a time and that the catalog does not know. Where a
     transaction may be under way, `before` must be older than it. Raises duckdb.Error, OSError."""
     found = [
-        path
-        for path in storage.rglob("*.parquet")
-        if _OUR_FILE.fullmatch(path.name) and path.stat().st_mtime < before.timestamp()
+        path for path in storage.rglob("*.parquet") if _is_ours(path.name) and path.stat().st_mtime < before.timestamp()
     ]
+    return map(Path, _unknown(connection, map(str, found), lake))
+
+
+def _unknown(connection: duckdb.DuckDBPyConnection, paths: Iterable[str], lake: str) -> list[str]:
+    """Those that the catalog does not know."""
+    found = list(paths)
     if not found:
         return []
     rows = connection.execute(_SQL["known_files"].format(meta=_meta(lake))).fetchall()
     known = {name for (name,) in rows}
-    return [path for path in found if path.name not in known]
+    return [path for path in found if PurePosixPath(path).name not in known]
+
+
+def _is_ours(path: str) -> bool:
+    return _OUR_FILE.fullmatch(PurePosixPath(path).name) is not None
 
 
 def old_orphans(connection: duckdb.DuckDBPyConnection, place: LakePlace, limits: Limits, now: datetime) -> list[str]:
@@ -186,8 +194,9 @@ def old_orphans(connection: duckdb.DuckDBPyConnection, place: LakePlace, limits:
     folder = place.storage_folder
     if folder is not None:
         return [str(path) for path in orphans(connection, folder, before)]
-    query = _SQL["orphans"].format(lake=CATALOG, until=quote(before.isoformat()), dry_run=True)
-    return [path for (path,) in connection.execute(query).fetchall()]
+    query = _SQL["old_objects"].format(pattern=quote(f"{place.storage}**/*.parquet"))
+    found = [path for (path,) in connection.execute(query, {"before": before.isoformat()}).fetchall()]
+    return _unknown(connection, filter(_is_ours, found), CATALOG)
 
 
 def sort_by_time(connection: duckdb.DuckDBPyConnection) -> None:
@@ -283,13 +292,18 @@ class Maintainer:
                     return Done(step)
                 return Done(step, len(self._call("remove", until=quote(row[0]))))
             case "orphans":
+                found = old_orphans(connection, self._place, self._limits, now)
                 if self._place.storage_folder is None:
-                    until = quote(self._before().isoformat())
-                    return Done(step, len(self._call("orphans", until=until, dry_run=False)))
-                found = old_orphans(connection, self._place, self._limits, now)[:_FILES_AT_ONCE]
-                for path in found:
+                    return Done(step, self._remove_objects(set(found)) if found else 0)
+                for path in found[:_FILES_AT_ONCE]:
                     Path(path).unlink(missing_ok=True)
-                return Done(step, len(found))
+                return Done(step, min(len(found), _FILES_AT_ONCE))
+
+    def _remove_objects(self, found: set[str]) -> int:
+        """Have DuckLake delete what it does not know below the storage; nothing when that is more than we found."""
+        until = quote(self._before().isoformat())
+        known = self._connection.execute(_SQL["orphans"].format(lake=CATALOG, until=until, dry_run=True)).fetchall()
+        return len(self._call("orphans", until=until, dry_run=False)) if {path for (path,) in known} <= found else 0
 
     def _call(self, name: str, **names: object) -> list[tuple[int, ...]]:
         return self._connection.execute(_SQL[name].format(lake=CATALOG, meta=_META, **names)).fetchall()

@@ -95,8 +95,12 @@ CALL ducklake_expire_snapshots('{lake}', versions => {versions})
 -- name: remove
 CALL ducklake_cleanup_old_files('{lake}', older_than => {until}::TIMESTAMPTZ + INTERVAL 1 MICROSECOND)
 
+-- name: old_objects
+-- The Parquet files in object storage that were there before `$before`. Only lists them.
+SELECT filename FROM read_blob({pattern}) WHERE last_modified < $before::TIMESTAMPTZ
+
 -- name: orphans
--- Files of object storage that no transaction has committed.
+-- Files below the storage that DuckLake does not know.
 CALL ducklake_delete_orphaned_files('{lake}', older_than => {until}::TIMESTAMPTZ, dry_run => {dry_run})
 
 -- name: is_sorted

@@ -110,8 +110,10 @@ def _size_of_file(connection: duckdb.DuckDBPyConnection, place: LakePlace, file:
 def check_rows(connection: duckdb.DuckDBPyConnection) -> Iterator[Check]:
     """The rows against each other. Raises duckdb.Error when they cannot be read: `check_files` says why."""
 
+    names = {**_NAMES, "given_out": _SQL["given_out"], "with_before": _SQL["with_before"].format(**_NAMES)}
+
     def rows(name: str) -> Sequence[tuple[Any, ...]]:
-        return connection.execute(_SQL[name].format(**_NAMES)).fetchall()
+        return connection.execute(_SQL[name].format(**names)).fetchall()
 
     messages = f"{rows('messages')[0][0]:,} messages"
     keeps_all = stored_version(connection, CATALOG) < _RETENTION
@@ -119,7 +121,7 @@ def check_rows(connection: duckdb.DuckDBPyConnection) -> Iterator[Check]:
     positions = [
         f"worker {worker}: {repeated:,} positions repeated, {missing:,} missing"
         for worker, repeated, missing in connection.execute(
-            _SQL["positions"].format(removed=removed, **_NAMES)
+            _SQL["positions"].format(removed=removed, **names)
         ).fetchall()
     ]
     positions += [

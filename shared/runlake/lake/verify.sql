@@ -6,8 +6,8 @@
 SELECT (SELECT count(*) FROM {lake}.run_changes) + (SELECT count(*) FROM {lake}.events)
 
 -- name: positions
--- Workers whose positions are not those from the first to the last that `flushes` says, each once, or counted
--- as removed.
+-- Workers whose positions are not those that `flushes` says, from the first to the last, each once, or counted as
+-- removed. A flush of nothing leaves positions out (see `flushes`).
 WITH log AS (
     SELECT worker, seq FROM {lake}.run_changes
     UNION ALL
@@ -15,7 +15,13 @@ WITH log AS (
 ), found AS (
     SELECT worker, min(seq) AS first, max(seq) AS last, count(*) AS n, count(DISTINCT seq) AS seqs FROM log GROUP BY worker
 ), flushed AS (
-    SELECT worker, min(first_seq) AS first, max(last_seq) AS last FROM {lake}.flushes GROUP BY worker
+    SELECT
+        worker,
+        min(first_seq) FILTER (last_seq >= first_seq) AS first,
+        max(last_seq) FILTER (last_seq >= first_seq) AS last,
+        {given_out} AS messages
+    FROM ({with_before})
+    GROUP BY worker
 ), removed AS (
     {removed}
 ), both_said AS (
@@ -23,6 +29,7 @@ WITH log AS (
         coalesce(found.worker, flushed.worker) AS worker,
         coalesce(flushed.first, 1) AS first,
         coalesce(flushed.last, 0) AS last,
+        coalesce(flushed.messages, 0) AS messages,
         coalesce(found.n, 0) AS n,
         coalesce(found.seqs, 0) AS seqs,
         found.first AS found_first,
@@ -32,11 +39,22 @@ WITH log AS (
     FULL JOIN flushed ON flushed.worker = found.worker
     LEFT JOIN removed ON removed.worker = coalesce(found.worker, flushed.worker)
 )
-SELECT worker::VARCHAR, n - seqs AS repeated, last - first + 1 - seqs - removed AS missing
+SELECT worker::VARCHAR, n - seqs AS repeated, messages - seqs - removed AS missing
 FROM both_said
-WHERE n <> seqs OR seqs + removed <> last - first + 1 OR found_first < first OR found_last > last
+WHERE n <> seqs OR seqs + removed <> messages OR found_first < first OR found_last > last
     OR (removed = 0 AND (found_first <> first OR found_last <> last))
 ORDER BY 1
+
+-- name: with_before
+-- Flushes, each with where the worker's one before ended.
+SELECT worker, first_seq, last_seq, lag(last_seq) OVER (PARTITION BY worker ORDER BY segment, last_seq) AS before
+FROM {lake}.flushes
+
+-- name: given_out
+-- How many positions a worker gave out: those between its first and its last, without those that a flush of nothing says
+-- were left out.
+max(last_seq) - min(first_seq) + 1
+    - coalesce(sum(first_seq - before - 1) FILTER (last_seq < first_seq AND first_seq > before), 0)::BIGINT
 
 -- name: removed
 SELECT worker, sum(messages)::BIGINT AS messages FROM {lake}.removals GROUP BY worker
@@ -47,11 +65,12 @@ SELECT NULL::UUID AS worker, 0::BIGINT AS messages WHERE false
 
 -- name: flushes
 -- Flushes that do not go on where the one before ended. A worker's first one begins at 1; or, in a lake that was restored,
--- where another worker's log ended.
+-- where another worker's log ended. A flush of nothing (its last position is the one before its first) is where the list
+-- of workers changed: there every worker's numbering goes on further ahead.
 SELECT worker::VARCHAR, segment, first_seq, before
 FROM (
     SELECT
-        worker, segment, first_seq,
+        worker, segment, first_seq, last_seq,
         coalesce(
             lag(last_seq) OVER (PARTITION BY worker ORDER BY segment, last_seq),
             (SELECT max(o.last_seq) FROM {lake}.flushes AS o WHERE o.worker <> f.worker AND o.last_seq = f.first_seq - 1),
@@ -59,7 +78,7 @@ FROM (
         ) AS before
     FROM {lake}.flushes AS f
 )
-WHERE first_seq <> before + 1
+WHERE first_seq <> before + 1 AND NOT (last_seq = first_seq - 1 AND first_seq > before)
 ORDER BY 1, 2
 
 -- name: ids
@@ -79,7 +98,7 @@ UNION ALL
 SELECT 'worker ' || coalesce(books.worker, flushed.worker)::VARCHAR
 FROM (SELECT worker, sum(accepted) AS accepted FROM {lake}.deliveries GROUP BY worker) AS books
 FULL JOIN (
-    SELECT worker, max(last_seq) - min(first_seq) + 1 AS messages FROM {lake}.flushes GROUP BY worker
+    SELECT worker, {given_out} AS messages FROM ({with_before}) GROUP BY worker
 ) AS flushed ON flushed.worker = books.worker
 WHERE coalesce(books.accepted, 0) <> coalesce(flushed.messages, 0)
 ORDER BY 1

@@ -1,0 +1,359 @@
+"""A lake whose catalog is in PostgreSQL and whose Parquet files are in S3-compatible storage: both are real here.
+
+Any number of connections attach such a catalog, also in one process: so these tests write and read side by side.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import duckdb
+import psycopg
+import pytest
+
+from runlake.errors import LakeUnavailable
+from runlake.lake import attach, duck, maintenance, schema
+from runlake.lake.attach import CATALOG, open_watch, read_lake
+from runlake.lake.durability import file_sync
+from runlake.lake.maintenance import Limits, Maintainer, Step
+from runlake.lake.place import CatalogAddress, LakePlace
+from runlake.lake.verify import check_files, check_rows
+from support.objectstore import ObjectStore
+from support.postgres import Postgres
+from support.processes import wait_until
+
+WORKER = UUID("018d4f00-0000-7000-8000-00000000001b")
+NOWHERE = Path("not-needed")
+FLUSHED = f"SELECT max(last_seq), count(*) FROM {CATALOG}.flushes"
+
+
+@pytest.fixture
+def place(database: str, bucket: str, object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> LakePlace:
+    for name, value in object_store.env.items():
+        monkeypatch.setenv(name, value)
+    return LakePlace(CatalogAddress(database), f"{bucket}a/lake/")
+
+
+def make(place: LakePlace) -> UUID:
+    """As the worker opens it."""
+    with attach.alone_in_catalog(place), duck.connect(place=place) as connection:
+        attach.attach_for_writing(connection, place)
+        schema.migrate(connection, CATALOG, uuid4(), file_sync(place))
+        attach.inline_flushes(connection)
+        maintenance.sort_by_time(connection)
+        return schema.lake_id(connection, CATALOG)
+
+
+class Writer:
+    """Flushes one message at a time."""
+
+    def __init__(self, place: LakePlace) -> None:
+        self.connection = duck.connect(place=place)
+        attach.attach_for_writing(self.connection, place)
+        self.seq = 0
+
+    def flush(self, times: int = 1) -> None:
+        for _ in range(times):
+            self.seq += 1
+            worker, seq = f"'{WORKER}'::UUID AS worker", f"{self.seq}::BIGINT"
+            self.connection.execute("BEGIN")
+            self.connection.execute(
+                f"INSERT INTO {CATALOG}.run_changes BY NAME SELECT {worker}, {seq} AS seq, now() AS received_at, 'p' AS"
+                " producer, 'run.started' AS kind, uuid() AS event_id, uuid() AS run_event_id, now() AS ts,"
+                " 'r' AS run_id"
+            )
+            self.connection.execute(
+                f"INSERT INTO {CATALOG}.deliveries VALUES ('{WORKER}', {seq}, now(), 'p', {seq}, {seq}, 1, 1, 0, 0)"
+            )
+            self.connection.execute(
+                f"INSERT INTO {CATALOG}.flushes BY NAME SELECT {worker}, {seq} AS segment, {seq} AS first_seq,"
+                f" {seq} AS last_seq, now() AS flushed_at"
+            )
+            self.connection.execute("COMMIT")
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+@contextmanager
+def writing(place: LakePlace) -> Iterator[Writer]:
+    with closing(Writer(place)) as writer:
+        yield writer
+
+
+def reads(connection: duckdb.DuckDBPyConnection, name: str) -> tuple[int, int]:
+    """How many flushes and messages are seen through an attachment."""
+    row = connection.execute(
+        f"SELECT (SELECT count(*) FROM {name}.flushes), (SELECT count(*) FROM {name}.run_changes)"
+    ).fetchone()
+    assert row is not None
+    return row
+
+
+def test_a_lake_is_made_written_and_read_as_on_one_machine(
+    place: LakePlace, object_store: ObjectStore, bucket: str
+) -> None:
+    lake = make(place)
+    with writing(place) as writer:
+        writer.flush(3)
+    with read_lake(place) as reader:
+        assert schema.check_version(reader, CATALOG) == schema.latest_version()
+        assert schema.lake_id(reader, CATALOG) == lake
+        assert reader.execute(FLUSHED).fetchall() == [(3, 3)]
+        assert reader.execute(f"SELECT count(*) FROM {CATALOG}.runs").fetchall() == [(3,)]
+        with pytest.raises(duckdb.Error, match="read-only"):
+            reader.execute(f"DELETE FROM {CATALOG}.run_changes")
+    keys = object_store.keys(bucket)
+    assert sum(key.startswith("a/lake/main/run_changes/") for key in keys) == 3
+    assert not any("flushes" in key for key in keys), "the small rows are in the catalog itself"
+    assert attach.catalog_bytes(place) > 1_000_000
+
+
+def test_workers_that_start_at_once_make_one_lake(place: LakePlace) -> None:
+    made: list[UUID] = []
+    threads = [threading.Thread(target=lambda: made.append(make(place))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert len(made) == 4
+    assert len(set(made)) == 1
+    with read_lake(place) as reader:
+        versions = reader.execute(f"SELECT version FROM {CATALOG}.schema_migrations ORDER BY 1").fetchall()
+        assert versions == [(number,) for number in range(1, schema.latest_version() + 1)]
+
+
+def test_an_attachment_shows_the_lake_as_it_stood_whatever_is_written_merged_or_moved(place: LakePlace) -> None:
+    make(place)
+    watch = open_watch(place)
+    with writing(place) as writer, duck.connect() as reader, closing(watch):
+        for number in range(1, 4):
+            writer.flush(8)
+            watch.attach(reader, f"lake_{number}", NOWHERE)
+        shown = {"lake_1": (8, 8), "lake_2": (16, 16), "lake_3": (24, 24)}
+        assert {name: reads(reader, name) for name in shown} == shown
+        with closing(file_sync(place)) as sync:
+            maintainer = Maintainer(writer.connection, place, Limits(3_600, 2**25), sync)
+            names = {maintainer.run(step).step.name for step in maintainer.plan()[1]}
+        assert {"inline", "merge"} <= names
+        writer.flush()
+        assert {name: reads(reader, name) for name in shown} == shown
+        watch.attach(reader, "lake_4", NOWHERE)
+        assert reads(reader, "lake_4") == (25, 25)
+
+
+def test_a_version_changes_with_a_commit_and_with_nothing_else(place: LakePlace) -> None:
+    watch = open_watch(place)
+    with pytest.raises(LakeUnavailable, match=r"There is no lake in .* yet: the ingest worker makes it"):
+        watch.version()
+    make(place)
+    with writing(place) as writer, closing(watch):
+        before = watch.version()
+        assert watch.version() == before
+        writer.flush()
+        after = watch.version()
+        assert after != before
+        watch.close()
+        assert watch.version() == after
+
+
+def _connections(postgres: Postgres, database: str) -> int:
+    ((count,),) = postgres.rows("SELECT count(*) FROM pg_stat_activity WHERE datname = %s", database.rpartition("/")[2])
+    return int(count)
+
+
+def test_many_attachments_take_one_connection_each_and_give_it_back(
+    place: LakePlace, postgres: Postgres, database: str
+) -> None:
+    make(place)
+    with writing(place) as writer:
+        writer.flush()
+    wait_until(lambda: _connections(postgres, database) == 0, "the writer's connections are gone")
+    with closing(open_watch(place)) as watch, duck.connect() as reader:
+        for number in range(12):
+            watch.attach(reader, f"lake_{number}", NOWHERE)
+            assert reads(reader, f"lake_{number}") == (1, 1)
+        assert _connections(postgres, database) <= 2 * 12 + 1
+        for number in range(11):
+            reader.execute(f"DETACH lake_{number}")
+        wait_until(lambda: _connections(postgres, database) <= 3, "connections are given back")
+        assert reads(reader, "lake_11") == (1, 1)
+
+
+def test_after_postgresql_was_away_everything_works_again_by_itself(place: LakePlace, postgres: Postgres) -> None:
+    make(place)
+    with writing(place) as writer, closing(open_watch(place)) as watch, duck.connect() as reader:
+        writer.flush()
+        watch.attach(reader, "pinned", NOWHERE)
+        seen = watch.version()
+        postgres.stop()
+        try:
+            for _ in range(2):
+                with pytest.raises(LakeUnavailable, match="cannot be reached"):
+                    watch.version()
+                with pytest.raises(duckdb.Error):
+                    reads(reader, "pinned")
+        finally:
+            postgres.start()
+        assert reads(reader, "pinned") == (1, 1)
+        assert watch.version() == seen
+        writer.flush()
+        assert watch.version() != seen
+        assert reads(reader, "pinned") == (1, 1)
+        writer.connection.execute("BEGIN")
+        writer.connection.execute(FLUSHED)
+        postgres.restart()
+        with pytest.raises(duckdb.Error):
+            writer.flush()
+        with pytest.raises(duckdb.Error):
+            writer.connection.execute("ROLLBACK")
+        with read_lake(place) as other:
+            ((writer.seq, _),) = other.execute(FLUSHED).fetchall()
+        writer.flush()
+        assert writer.connection.execute(FLUSHED).fetchall() == [(3, 3)]
+
+
+def _reader_of(postgres: Postgres, database: str) -> str:
+    """The URL of a role that may read what the lake's owner makes, and nothing else."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("CREATE ROLE lake_reader LOGIN PASSWORD 'reader-of-this-test'")
+        connection.execute("GRANT USAGE ON SCHEMA public TO lake_reader")
+        connection.execute("ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO lake_reader")
+    return database.replace(f"runlake:{postgres.password}@", "lake_reader:reader-of-this-test@")
+
+
+@pytest.fixture
+def reading_role(postgres: Postgres, database: str) -> Iterator[str]:
+    yield _reader_of(postgres, database)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("DROP OWNED BY lake_reader")
+        connection.execute("DROP ROLE lake_reader")
+
+
+def test_readers_need_the_right_to_select_and_no_other(place: LakePlace, reading_role: str) -> None:
+    make(place)
+    with writing(place) as writer:
+        writer.flush(9)
+        reading = LakePlace(CatalogAddress(reading_role), place.storage)
+        with closing(open_watch(reading)) as watch, duck.connect() as reader:
+            before = watch.version()
+            watch.attach(reader, CATALOG, NOWHERE)
+            assert reads(reader, CATALOG) == (9, 9)
+            writer.flush()
+            assert watch.version() != before
+        with read_lake(reading) as lake:
+            assert check_files(lake, reading, Limits(3_600, 1), datetime.now(UTC)).wrong == []
+            assert [check.wrong for check in check_rows(lake)] == [[], [], [], []]
+        with duck.connect(place=reading) as intruder:
+            attach.attach_for_writing(intruder, reading)
+            with pytest.raises(duckdb.Error, match="permission denied"):
+                intruder.execute(f"INSERT INTO {CATALOG}.identity VALUES (uuid(), now())")
+
+
+def test_what_maintenance_does_to_a_cluster_loses_nothing(
+    place: LakePlace, object_store: ObjectStore, bucket: str
+) -> None:
+    make(place)
+    with writing(place) as writer, closing(file_sync(place)) as sync:
+        writer.flush(9)
+        orphan = f"{place.storage}main/run_changes/ducklake-{uuid4()}.parquet"
+        writer.connection.execute(f"COPY (SELECT 1 AS x) TO '{orphan}' (FORMAT parquet)")
+        before = object_store.keys(bucket)
+        limits = Limits(0.0, 2**25)
+        maintainer = Maintainer(writer.connection, place, limits, sync)
+        done: dict[str, int] = {}
+        for _ in range(3):
+            for step in [Step("orphans", 0), *maintainer.plan()[1]]:
+                done[step.name] = done.get(step.name, 0) + maintainer.run(step).count
+        assert {name for name, count in done.items() if count} >= {"orphans", "inline", "merge", "expire", "remove"}
+        assert done["orphans"] == 1
+        assert maintainer.survey().old_replaced_files == 0
+        files = len(maintainer.survey().files)
+    left = object_store.keys(bucket)
+    assert len(left) == files < len(before)
+    with read_lake(place) as reader:
+        assert reads(reader, CATALOG) == (9, 9)
+        found = check_files(reader, place, Limits(0.0, 1), datetime.now(UTC) + timedelta(hours=1))
+        assert (found.wrong, found.notes) == ([], [])
+        assert [check.wrong for check in check_rows(reader)] == [[], [], [], []]
+
+
+def test_a_file_of_another_below_the_storage_is_left_alone(
+    place: LakePlace, object_store: ObjectStore, bucket: str
+) -> None:
+    make(place)
+    with writing(place) as writer, closing(file_sync(place)) as sync:
+        writer.flush()
+        foreign = f"{place.storage}main/run_changes/not-ours.parquet"
+        writer.connection.execute(f"COPY (SELECT 1 AS x) TO '{foreign}' (FORMAT parquet)")
+        assert Maintainer(writer.connection, place, Limits(0.0, 1), sync).run(Step("orphans", 0)).count == 0
+    assert any(key.endswith("not-ours.parquet") for key in object_store.keys(bucket))
+
+
+def _errors(*attempts: Callable[[], Any]) -> Iterator[str]:
+    for attempt in attempts:
+        with pytest.raises((LakeUnavailable, duckdb.Error)) as failed:
+            attempt()
+        yield str(failed.value)
+
+
+def test_no_error_shows_the_password(place: LakePlace, postgres: Postgres) -> None:
+    wrong = "wrong-one-of-this-test"
+    addresses = {
+        wrong: place.catalog.replace(postgres.password, wrong),
+        postgres.password: place.catalog.replace(f":{postgres.port}/", ":1/"),
+    }
+    for password, address in addresses.items():
+        assert password in address
+        elsewhere = LakePlace(CatalogAddress(address), place.storage)
+
+        def write(elsewhere: LakePlace = elsewhere) -> None:
+            with duck.connect(place=elsewhere) as connection:
+                attach.attach_for_writing(connection, elsewhere)
+
+        def make_it(elsewhere: LakePlace = elsewhere) -> None:
+            make(elsewhere)
+
+        for said in _errors(write, make_it, open_watch(elsewhere).version):
+            assert password not in said
+            assert "127.0.0.1" in said
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    """S3 that is overloaded."""
+
+    def do_GET(self) -> None:
+        self.send_response(503)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_PUT = do_POST = do_GET  # noqa: N815 (names of the library)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def test_storage_that_answers_503_is_an_error_and_no_hang(place: LakePlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(place)
+    with writing(place) as writer:
+        writer.flush()
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Refusing) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
+            with read_lake(place) as reader, pytest.raises(duckdb.Error, match="503") as failed:
+                reads(reader, CATALOG)
+            assert "testing-secret" not in str(failed.value)
+            with writing(place) as writer, pytest.raises(duckdb.Error, match="503"):
+                writer.flush()
+        finally:
+            server.shutdown()
+            thread.join()
