@@ -18,12 +18,14 @@ from runlake_ingest.maintenance import Maintenance
 
 _FIRST_RETRY_SECONDS = 0.1
 _LAST_RETRY_SECONDS = 5.0
+_SLOW_S = 2.0
 
 
-def flush_segment(lake: LakeWriter, segment: Segment, crash: CrashPoints, log: Log) -> None:
-    """Store one segment and remove it. Raises LakeUnavailable, after which the segment is still there."""
+def flush_segment(lake: LakeWriter, segment: Segment, crash: CrashPoints, log: Log) -> frozenset[int]:
+    """Store one segment and remove it; returns the ids of messages that the lake refused. Raises LakeUnavailable, after
+    which the segment is still there."""
     began = time.monotonic()
-    lake.flush(segment)
+    refused = lake.flush(segment)
     segment.path.unlink()
     crash.passing("flush.after_remove")
     log.debug(
@@ -34,20 +36,22 @@ def flush_segment(lake: LakeWriter, segment: Segment, crash: CrashPoints, log: L
         bytes=segment.size,
         ms=round((time.monotonic() - began) * 1000, 1),
     )
+    return refused
 
 
 class FlusherThread:
     """Flushes what it is given; while the lake cannot be written, it tries again with growing pauses, and says so once.
 
     The queue needs no bound of its own: what waits in it are names of files, and the journal's size is bounded.
-    `on_flushed` is called on the thread, with how many seconds it took; `on_failure` once, with what ended it.
+    `on_flushed` is called on the thread, with the ids that the lake refused and how many seconds it took; `on_failure`
+    once, with what ended it.
     """
 
     def __init__(
         self,
         lake: LakeWriter,
         crash: CrashPoints,
-        on_flushed: Callable[[Segment, float], None],
+        on_flushed: Callable[[Segment, frozenset[int], float], None],
         on_failure: Callable[[BaseException], None],
         log: Log,
         maintenance: Maintenance,
@@ -57,7 +61,7 @@ class FlusherThread:
         self._crash = crash
         self._on_flushed, self._on_failure = on_flushed, on_failure
         self._log = log
-        self._work: queue.Queue[Segment | None] = queue.Queue()
+        self._work: queue.Queue[tuple[Segment, float] | None] = queue.Queue()  # with when it came
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="flusher", daemon=True)
 
@@ -65,7 +69,7 @@ class FlusherThread:
         self._thread.start()
 
     def flush(self, segment: Segment) -> None:
-        self._work.put(segment)
+        self._work.put((segment, time.monotonic()))
 
     def stop(self, timeout: float) -> None:
         """End after the segment at hand; what is left stays in the journal."""
@@ -78,27 +82,30 @@ class FlusherThread:
         try:
             while True:
                 try:
-                    segment = self._work.get(timeout=self._maintenance.due_in_s())
+                    item = self._work.get(timeout=self._maintenance.due_in_s())
                 except queue.Empty:
                     self._maintenance.work()
                     continue
-                if segment is None:
+                if item is None:
                     return
+                segment, since = item
                 begun = time.monotonic()
-                if not self._flush(segment):
+                refused = self._flush(segment, since)
+                if refused is None:
                     return
-                self._on_flushed(segment, time.monotonic() - begun)
+                self._on_flushed(segment, refused, time.monotonic() - begun)
                 if self._maintenance.due_in_s() == 0:
                     self._maintenance.work()
         except BaseException as error:  # noqa: BLE001 (whatever it is, the receiver must know)
             self._on_failure(error)
 
-    def _flush(self, segment: Segment) -> bool:
+    def _flush(self, segment: Segment, since: float) -> frozenset[int] | None:
+        """The ids that the lake refused; None when asked to stop before it took the segment."""
         pause = _FIRST_RETRY_SECONDS
         away_since: float | None = None
         while not self._stopping.is_set():
             try:
-                flush_segment(self._lake, segment, self._crash, self._log)
+                refused = flush_segment(self._lake, segment, self._crash, self._log)
             except LakeUnavailable as error:
                 if away_since is None:
                     away_since = time.monotonic()
@@ -107,10 +114,13 @@ class FlusherThread:
                 pause = min(pause * 2, _LAST_RETRY_SECONDS)
                 self._reopen()
                 continue
+            now = time.monotonic()
             if away_since is not None:
-                self._log.info("lake_available", after_s=round(time.monotonic() - away_since, 1))
-            return True
-        return False
+                self._log.info("lake_available", after_s=round(now - away_since, 1))
+            elif now - since >= _SLOW_S:
+                self._log.warning("lake_slow", segment=segment.number, seconds=round(now - since, 1))
+            return refused
+        return None
 
     def _reopen(self) -> None:
         try:

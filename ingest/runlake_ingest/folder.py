@@ -11,12 +11,12 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
 import msgspec
 
+from runlake import lockfile
 from runlake.errors import AlreadyRunning
 from runlake.lake.durability import make_folder, sync_folder
 
@@ -43,16 +43,15 @@ class WorkerFolder:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            owner = os.pread(self._lock, 32, 0).decode("ascii", "replace").strip()
+            owner = lockfile.read(self._lock)
             os.close(self._lock)
             raise AlreadyRunning(
                 f"Another ingest worker{f' (process {owner})' if owner else ''} uses {path}."
                 " One data folder has one worker: stop that one, or give this one a folder of its own (RUNLAKE_DATA)."
             ) from None
         try:
-            with suppress(OSError):  # the lock is what counts; the number is for people
-                os.ftruncate(self._lock, 0)
-                os.pwrite(self._lock, str(os.getpid()).encode("ascii"), 0)
+            self.killed_before = lockfile.claim(self._lock)
+            """The process that had it before and was killed, or lost its power; 0: none."""
             self.worker = self._identity(new_id, _machine_id() if machine is None else machine)
         except BaseException:
             self.close()
@@ -61,6 +60,7 @@ class WorkerFolder:
     def close(self) -> None:
         """Let the next worker have the folder."""
         if self._lock >= 0:
+            lockfile.release(self._lock)
             os.close(self._lock)
             self._lock = -1
 

@@ -404,6 +404,7 @@ class Receiver:
                 self._flusher.flush(notice.segment)
             case Flushed():
                 self._segment_flushed(notice.segment)
+                self._window.withdraw(notice.refused)
             case LookedUp():
                 self._looked_up(notice.known)
             case Failed():

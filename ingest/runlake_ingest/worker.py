@@ -110,8 +110,8 @@ class Worker:
             return None
         if "," in self._member.endpoint:
             raise SettingsError(
-                f"{variable('ingest')}: {self._member.endpoint!r} cannot be used by a worker; allowed is the one address"
-                " at which producers reach this one"
+                f"{variable('ingest')}: {self._member.endpoint!r} cannot be used by a worker; allowed is the one"
+                " address at which producers reach this one"
             )
         need_psycopg()
         from runlake_ingest.cluster import Cluster  # noqa: PLC0415 (an extra)

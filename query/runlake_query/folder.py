@@ -6,6 +6,7 @@ import fcntl
 import os
 from pathlib import Path
 
+from runlake import lockfile
 from runlake.errors import AlreadyRunning
 
 
@@ -28,6 +29,8 @@ class Folder:
             raise AlreadyRunning(
                 f"Another query process uses {path}. Stop it, or give this one its own folder (--read-model)."
             ) from None
+        self.killed_before = lockfile.claim(self._lock)
+        """The process that had it before and was killed, or lost its power; 0: none."""
         for leftover in path.glob("catalog-*"):
             leftover.unlink(missing_ok=True)
 
@@ -36,4 +39,5 @@ class Folder:
         return self.path / f"catalog-{number}.sqlite"
 
     def close(self) -> None:
+        lockfile.release(self._lock)
         os.close(self._lock)
