@@ -11,6 +11,7 @@ import pytest
 
 from faults.faultlayer import compile_layer
 from faults.world import World
+from support.postgres import Postgres
 
 
 @pytest.fixture(scope="session")
@@ -27,11 +28,13 @@ def make_world(
     with ExitStack() as ends:
         made = 0
 
-        def make(*flags: str, power: bool = False) -> World:
+        def make(*flags: str, power: bool = False, postgres: Postgres | None = None) -> World:
             nonlocal made
             made += 1
             folder = tmp_path / f"w{made}"
             folder.mkdir()
-            return ends.enter_context(World(folder, fault_layer, rng, *flags, power=power, long=long_form))
+            return ends.enter_context(
+                World(folder, fault_layer, rng, *flags, power=power, long=long_form, postgres=postgres)
+            )
 
         yield make

@@ -2,6 +2,7 @@
 
    FAULTS_CONTROL  a file of rules, shared with the test: which calls fail, wait or kill, and how far the clock is off
    FAULTS_ROOT     the folder whose files count as the disk
+   FAULTS_CLOCK_MS how far the wall clock of this process is ahead, or behind, all the time; needs no other variable
    FAULTS_SHADOW   a folder on the same file system; there stands what a power loss leaves
 
    The shadow. POSIX promises after a power loss what was fsynced: the bytes of a file at its last fsync, the entries of
@@ -38,11 +39,13 @@ struct rule {
     int64_t left;  /* how many it still strikes; negative: all */
     int64_t ms;    /* how long they wait, or how far the clock is ahead */
     int64_t hits;  /* how many it has struck */
+    int64_t pid;   /* whose clock it is; 0: everybody's */
     char path[96]; /* part of the path */
 };
 
 static struct rule *rules;
 static const char *root, *shadow;
+static int64_t always_ahead_ms;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 #define REAL(name) ((__typeof__(&name))real(#name))
@@ -62,6 +65,8 @@ __attribute__((constructor)) static void begin(void) {
     real_writev = REAL(writev), real_fsync = REAL(fsync), real_fdatasync = REAL(fdatasync);
     real_clock = REAL(clock_gettime);
     root = getenv("FAULTS_ROOT"), shadow = getenv("FAULTS_SHADOW");
+    const char *ahead = getenv("FAULTS_CLOCK_MS");
+    always_ahead_ms = ahead ? atoll(ahead) : 0;
     const char *control = getenv("FAULTS_CONTROL");
     int fd = control ? open(control, O_RDWR | O_CLOEXEC) : -1;
     if (fd < 0) return;
@@ -244,9 +249,10 @@ ssize_t pread64(int fd, void *bytes, size_t size, off_t at) {
 }
 
 static int64_t ahead_ms(void) {
-    int64_t ms = 0;
+    int64_t ms = always_ahead_ms;
     for (int i = 0; rules && i < RULES; i++)
         if (__atomic_load_n(&rules[i].calls, __ATOMIC_ACQUIRE) & CLOCK) {
+            if (rules[i].pid && rules[i].pid != getpid()) continue;
             ms += rules[i].ms;
             __atomic_fetch_add(&rules[i].hits, 1, __ATOMIC_ACQ_REL);
         }

@@ -41,6 +41,7 @@ class _Rule(ctypes.Structure):
         ("left", ctypes.c_int64),
         ("ms", ctypes.c_int64),
         ("hits", ctypes.c_int64),
+        ("pid", ctypes.c_int64),
         ("path", ctypes.c_char * 96),
     )
 
@@ -90,9 +91,9 @@ class FaultLayer:
         """Let these calls take `ms` longer."""
         return self._add(calls, path, ms=ms, left=times)
 
-    def jump_clock(self, seconds: float) -> Rule:
-        """Let the wall clock be ahead by so much, or behind."""
-        return self._add(Calls.CLOCK, "", ms=round(seconds * 1000))
+    def jump_clock(self, seconds: float, pid: int = 0) -> Rule:
+        """Let the wall clock be ahead by so much, or behind, from now on: that of one process, or of all."""
+        return self._add(Calls.CLOCK, "", ms=round(seconds * 1000), pid=pid)
 
     def settle(self) -> None:
         """Have all that the folder holds now be on the disk: it was written by processes without the layer."""
@@ -117,9 +118,12 @@ class FaultLayer:
         finally:
             rule.end()
 
-    def _add(self, calls: Calls, path: str, *, error: int = 0, after: int = 0, left: int = -1, ms: int = 0) -> Rule:
+    def _add(
+        self, calls: Calls, path: str, *, error: int = 0, after: int = 0, left: int = -1, ms: int = 0, pid: int = 0
+    ) -> Rule:
         raw = next(rule for rule in self._rules if not rule.calls)
         raw.error, raw.after, raw.left, raw.ms, raw.hits, raw.path = error, after, left, ms, 0, os.fsencode(path)
+        raw.pid = pid
         raw.calls = int(calls)  # last: now it is in force
         return Rule(raw)
 
@@ -200,6 +204,11 @@ class _Restoring:
             source = self._dice.choice((synced, now))
             blocks.append(source[at : at + _BLOCK].ljust(_BLOCK, b"\0"))
         return b"".join(blocks)[:size]
+
+
+def clock_ahead(library: Path, seconds: float) -> dict[str, str]:
+    """The environment of a process whose wall clock is ahead by so much all the time, or behind: a host of its own."""
+    return {"LD_PRELOAD": str(library), "FAULTS_CLOCK_MS": str(round(seconds * 1000))}
 
 
 def compile_layer(folder: Path) -> Path:

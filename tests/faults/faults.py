@@ -1,7 +1,7 @@
-"""The faults that the suite knows, each a function that strikes a world whose producers emit, and heals it.
+"""The faults that the suite knows, each a function that strikes a world whose producers emit, and heals it, with what
+the processes must say of it in their logs.
 
-Each asserts that the processes say in their logs what happened. What must be true afterwards is not theirs to say: the
-oracle is the same for all (`World.finish`).
+What must be true afterwards is not theirs to say: the oracle is the same for all (`World.finish`).
 """
 
 from __future__ import annotations
@@ -12,24 +12,28 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from faults.cable import Cable
 from faults.faultlayer import Calls, Rule
-from faults.world import DEADLINE_S, Ear, Fault, World, kill
+from faults.world import DEADLINE_S, Ear, Fault, Said, World, kill
 from runlake_ingest.crashpoints import NAMES
+from support.postgres import Postgres
 from support.processes import Process, wait_until
 from support.producer import Producer
 from support.samples import events
 
+POINTS = [name for name in NAMES if not name.startswith("maintain.")]
 JOURNAL = "/ingest/journal/"
 LAKE = "/data/lake/"
 CATALOG = "/data/catalog.sqlite"
 READ_MODEL = "/query/model.duckdb"
 CROWD = Path(__file__).with_name("crowd.py")
 _HOUR_S = 3_600.0
+_TURN_S = 60.0
+"""By so much a jump may look other than it was, when a process is starved in the midst of it."""
 
 
 # Processes that are killed or stopped
@@ -45,7 +49,9 @@ def kill_ingest(world: World) -> None:
 def crash_ingest(world: World) -> None:
     """kill -9 of the worker at a named point."""
     kill(world.ingest)
-    ingest = world.start_ingest(crash_at=world.dice.choice(NAMES[:10]), ready=False)
+    ingest = world.start_ingest(
+        crash_at=world.dice.choice([name for name in NAMES if not name.startswith("maintain.")]), ready=False
+    )
     world.emit_until(lambda: ingest.ended, "the worker passes the point")
     assert ingest.wait() == -signal.SIGKILL
     world.start_ingest()
@@ -55,7 +61,7 @@ def crash_ingest_at_a_write(world: World) -> None:
     """kill -9 of the worker at some write or fsync of its journal, of the lake or of the catalog."""
     ingest = world.ingest
     assert ingest is not None
-    path = world.dice.choice((JOURNAL, LAKE, CATALOG))
+    path = world.dice.choice((JOURNAL, LAKE, CATALOG) if world.postgres is None else (JOURNAL, LAKE))
     rule = world.layer.kill(Calls.WRITE | Calls.SYNC, path, world.dice.randrange(12))
     world.emit_until(lambda: ingest.ended, "the worker makes that write")
     assert ingest.wait() == -signal.SIGKILL
@@ -198,8 +204,9 @@ def read_model_write_fails(world: World) -> None:
 
 def slow_fsync(world: World) -> None:
     """Each fsync of the journal takes 10 s (1 s in the short form)."""
-    rule = world.layer.slow(Calls.SYNC, JOURNAL, 10_000 if world.long else 1_000, times=2)
-    world.emit_until(lambda: rule.hits == 2, "two slow fsyncs")
+    ear = Ear(world.ingest)
+    rule = world.layer.slow(Calls.SYNC, JOURNAL, 10_000 if world.long else 1_000)
+    world.emit_until(lambda: rule.hits >= 2 and ear.hears("disk_slow") is not None, "two slow fsyncs")
     rule.end()
 
 
@@ -207,26 +214,47 @@ def slow_fsync(world: World) -> None:
 
 
 def clock_jumps_forward(world: World) -> None:
-    """The wall clock goes hours ahead, and later back to the right time."""
-    _jump(world, world.dice.uniform(1, 12) * _HOUR_S)
+    """The machine's wall clock goes hours ahead, and later back to the right time."""
+    assert world.ingest is not None and world.query is not None
+    _jump(world, world.dice.uniform(1, 12) * _HOUR_S, world.ingest, world.query)
 
 
 def clock_jumps_back(world: World) -> None:
-    """The wall clock goes back by hours, and later to the right time."""
-    _jump(world, -world.dice.uniform(1, 12) * _HOUR_S)
+    """The machine's wall clock goes back by hours, and later to the right time."""
+    assert world.ingest is not None and world.query is not None
+    _jump(world, -world.dice.uniform(1, 12) * _HOUR_S, world.ingest, world.query)
 
 
-def _jump(world: World, seconds: float) -> None:
+def clock_of_ingest_jumps(world: World) -> None:
+    """The worker's wall clock jumps by hours, and not that of the query process: they are on two machines."""
+    assert world.ingest is not None
+    _jump(world, world.dice.choice((-1, 1)) * world.dice.uniform(1, 12) * _HOUR_S, world.ingest)
+
+
+def clock_of_query_jumps(world: World) -> None:
+    """The query process's wall clock jumps by hours, and not that of the worker: they are on two machines."""
+    assert world.query is not None
+    _jump(world, world.dice.choice((-1, 1)) * world.dice.uniform(1, 12) * _HOUR_S, world.query)
+
+
+def _jump(world: World, seconds: float, *processes: Process) -> None:
     world.midway()
-    rule = world.layer.jump_clock(seconds)
+    ears = [Ear(process) for process in processes]
+    rules = [world.layer.jump_clock(seconds, process.pid) for process in processes]
     world.emit(2_000)
     world.midway()
-    assert rule.hits > 0
-    rule.end()
+    for ear in ears:
+        assert abs(ear.wait_for("clock_jumped")["seconds"] - seconds) < _TURN_S
+    ears = [Ear(process) for process in processes]
+    for rule in rules:
+        rule.end()
+    for ear in ears:
+        assert abs(ear.wait_for("clock_jumped")["seconds"] + seconds) < _TURN_S
 
 
 def catalog_locked(world: World) -> None:
-    """Another program holds the catalog's write lock for a while: the worker waits, and says so after half a minute."""
+    """Another program holds the catalog's write lock for a while (a minute in the long form): the worker waits, and
+    says so when it could write again, or after half a minute."""
     ear = Ear(world.ingest)
     with closing(sqlite3.connect(world.site.catalog, isolation_level=None, timeout=30)) as other:
         other.execute("BEGIN EXCLUSIVE")
@@ -235,6 +263,43 @@ def catalog_locked(world: World) -> None:
         other.execute("ROLLBACK")
     if world.long:
         ear.wait_for("lake_available")
+
+
+# The server of the catalog
+
+
+def postgres_restarts(world: World) -> None:
+    """PostgreSQL is restarted under load: connections are cut."""
+    _away(world, lambda postgres: postgres.stop())
+
+
+def postgres_is_killed(world: World) -> None:
+    """kill -9 of PostgreSQL and all of its processes under load; it recovers from its own log."""
+    _away(world, lambda postgres: postgres.kill())
+
+
+def _away(world: World, end: Callable[[Postgres], None]) -> None:
+    assert world.postgres is not None
+    world.midway()
+    ear = Ear(world.ingest)
+    end(world.postgres)
+    try:
+        world.emit_until(lambda: ear.hears("lake_unavailable") is not None, "it says that the lake is away")
+    finally:
+        world.postgres.start()
+    ear.wait_for("lake_available")
+
+
+def postgres_hangs(world: World) -> None:
+    """PostgreSQL answers nobody for a while, and no connection ends."""
+    assert world.postgres is not None
+    world.midway()
+    world.postgres.freeze()
+    try:
+        world.emit(1_000)
+        _pass(world, short_s=5, long_s=60)
+    finally:
+        world.postgres.thaw()
 
 
 # Networks
@@ -284,32 +349,40 @@ def many_producers(world: World) -> None:
             world.count_sent(each, int(said))
 
 
-FAULTS: dict[str, Fault] = {
-    fault.__name__.replace("_", "-"): fault
+RECOVERED = Said("ingest", "killed_before", "recovered")
+CAUGHT_UP = Said("query", "killed_before", "caught_up")
+AWAY = Said("ingest", "lake_unavailable", "lake_available")
+FAULTS = {
+    fault.strike.__name__.replace("_", "-"): fault
     for fault in (
-        kill_ingest,
-        crash_ingest,
-        crash_ingest_at_a_write,
-        kill_query,
-        crash_query_in_bootstrap,
-        crash_query_in_apply,
-        crash_query_in_checkpoint,
-        stop_ingest,
-        stop_query,
-        lose_power_midway,
-        journal_write_fails,
-        journal_fsync_fails,
-        lake_write_fails,
-        lake_fsync_fails,
-        catalog_write_fails,
-        read_model_write_fails,
-        slow_fsync,
-        clock_jumps_forward,
-        clock_jumps_back,
-        catalog_locked,
-        cut_network,
-        duplicate_storm,
-        many_producers,
+        Fault(kill_ingest, RECOVERED),
+        Fault(crash_ingest, RECOVERED),
+        Fault(crash_ingest_at_a_write, RECOVERED),
+        Fault(kill_query, CAUGHT_UP),
+        Fault(crash_query_in_bootstrap, CAUGHT_UP),
+        Fault(crash_query_in_apply, CAUGHT_UP),
+        Fault(crash_query_in_checkpoint, Said("query", "stopping", "caught_up")),
+        Fault(stop_ingest, Said("ingest", "stalled")),
+        Fault(stop_query, Said("query", "stalled")),
+        Fault(lose_power_midway, RECOVERED),
+        Fault(journal_write_fails, Said("ingest", "disk_failed", "recovered")),
+        Fault(journal_fsync_fails, Said("ingest", "disk_failed", "recovered")),
+        Fault(lake_write_fails, AWAY),
+        Fault(lake_fsync_fails, AWAY),
+        Fault(catalog_write_fails, AWAY, "file"),
+        Fault(read_model_write_fails, Said("query", "feed_log_stopped")),
+        Fault(slow_fsync, Said("ingest", "disk_slow")),
+        Fault(clock_jumps_forward, Said("ingest", "clock_jumped")),
+        Fault(clock_jumps_back, Said("query", "clock_jumped")),
+        Fault(clock_of_ingest_jumps, Said("ingest", "clock_jumped")),
+        Fault(clock_of_query_jumps, Said("query", "clock_jumped")),
+        Fault(catalog_locked, Said("ingest", "lake_slow|lake_unavailable"), "file"),
+        Fault(postgres_restarts, AWAY, "postgres"),
+        Fault(postgres_is_killed, AWAY, "postgres"),
+        Fault(postgres_hangs, Said("ingest", "lake_slow|lake_unavailable"), "postgres"),
+        Fault(cut_network, Said("producer", "did not answer")),
+        Fault(duplicate_storm, Said("metrics", "runlake_ingest_duplicate_total")),
+        Fault(many_producers, Said("metrics", "runlake_ingest_batches_total")),
     )
 }
 """By name."""

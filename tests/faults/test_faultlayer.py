@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from faults.faultlayer import Calls, FaultLayer
+from faults.faultlayer import Calls, FaultLayer, clock_ahead
 
 WRITES = """
 import os, sys
@@ -103,3 +103,23 @@ def test_the_wall_clock_jumps_and_the_monotonic_one_does_not(layer: FaultLayer) 
     assert abs(datetime.fromtimestamp(wall, UTC) - datetime.now(UTC) + timedelta(hours=1)) < timedelta(minutes=1)
     again = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, check=True).stdout.split()
     assert 0 <= float(again[1]) - monotonic < 60
+
+
+def test_the_clock_of_one_process_jumps_and_that_of_a_host_is_always_off(layer: FaultLayer, fault_layer: Path) -> None:
+    read = "import os, time; os.write(1, b'%d\\n' % os.getpid()); input(); print(time.time())"
+    hour = 3_600.0
+
+    def ahead(env: dict[str, str], *, jumps: bool) -> float:
+        with subprocess.Popen(
+            [sys.executable, "-c", read], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            pid = int(process.stdout.readline())
+            rule = layer.jump_clock(hour, pid if jumps else pid + 1)
+            said, _ = process.communicate("\n")
+            rule.end()
+        return float(said) - datetime.now(UTC).timestamp()
+
+    assert abs(ahead(layer.env, jumps=True) - hour) < 60
+    assert abs(ahead(layer.env, jumps=False)) < 60
+    assert abs(ahead(clock_ahead(fault_layer, -2 * hour), jumps=False) + 2 * hour) < 60

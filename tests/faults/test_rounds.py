@@ -21,10 +21,13 @@ import pytest
 from faults.faults import FAULTS
 from faults.oracle import LakeFacts, judge
 from faults.world import World
+from support.postgres import find_binaries
 
 _ROUNDS_PER_LAKE = 10
 """Then a new one begins: what a round checks grows with its lake."""
 _SHORT_ROUNDS = 1
+_ON_POSTGRES = 1 / 3
+"""So many of the lakes have their catalog there, where it is installed."""
 _FLUSH_MS = (10, 100, 2_000)
 _MAINTENANCE_MS = (0, 50, 30_000)
 
@@ -74,6 +77,7 @@ def tell(long_form: bool, capfd: pytest.CaptureFixture[str]) -> Callable[[str], 
 def test_p1_rounds_of_random_faults_lose_nothing_and_double_nothing(
     request: pytest.FixtureRequest, tmp_path: Path, fault_layer: Path, long_form: bool, tell: Callable[[str], None]
 ) -> None:
+    postgres = request.getfixturevalue("postgres") if find_binaries() is not None else None
     seed = request.config.getoption("--faults-seed")
     seed = random.SystemRandom().randrange(2**32) if seed is None else seed
     tally = Tally(time.monotonic())
@@ -90,12 +94,15 @@ def test_p1_rounds_of_random_faults_lose_nothing_and_double_nothing(
             flags = ("--flush-interval-ms", str(dice.choice(_FLUSH_MS)),
                      "--maintenance-interval-ms", str(dice.choice(_MAINTENANCE_MS)),
                      "--maintenance-keep-s", "1")  # fmt: skip
-            with World(folder, fault_layer, dice, *flags, power=True, long=long_form) as world:
+            server = postgres if dice.random() < _ON_POSTGRES else None
+            with World(folder, fault_layer, dice, *flags, power=True, long=long_form, postgres=server) as world:
                 facts: LakeFacts | None = None
                 for _ in range(_ROUNDS_PER_LAKE):
                     dice.seed(seed)
-                    names = dice.sample(sorted(FAULTS), k=dice.randint(1, 3))
-                    tell(f"round {tally.rounds + 1}: {', '.join(names)}; replay with --faults-seed {seed}")
+                    possible = [name for name, fault in sorted(FAULTS.items()) if world.fits(fault)]
+                    names = dice.sample(possible, k=dice.randint(1, 3))
+                    what = f"{', '.join(names)} on {world.catalog}"
+                    tell(f"round {tally.rounds + 1}: {what}; replay with --faults-seed {seed}")
                     facts = _round(world, names, tally, facts)
                     seed = dice.randrange(2**32)
                     if not more():
@@ -110,7 +117,7 @@ def _round(world: World, names: list[str], tally: Tally, before: LakeFacts | Non
     world.begin(world.dice.randrange(2_000, 60_000 if world.long else 6_000))
     for name in names:
         tally.faults[name] += 1
-        FAULTS[name](world)
+        world.strike(FAULTS[name])
     world.settle()
     facts = tally.count(world, sent, acknowledged, before)
     judge(facts, world.messages)

@@ -14,7 +14,7 @@ import duckdb
 from runlake.lake.maintenance import Limits
 from runlake.lake.place import LakePlace
 from runlake.lake.verify import check_files, check_rows
-from support.lakes import LakeWriter, Worker
+from support.lakes import LakeWriter, Row, Worker
 from support.processes import Site
 from support.reading import lake_copy
 
@@ -32,7 +32,7 @@ def let_everything_be_due(site: Site) -> list[UUID]:
     messages, and a file that no transaction committed. Returns the runs to be kept, of two messages each."""
     worker = Worker()
     now = datetime.now(UTC).isoformat()
-    recent = {"ts": now, "received_at": now}
+    recent: Row = {"ts": now, "received_at": now}
     with LakeWriter(site.data) as lake:
         kept = []
         for number in range(FLUSHES):

@@ -3,6 +3,7 @@ oracle that looks at it when all has healed."""
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import subprocess
@@ -11,14 +12,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
+from urllib.request import urlopen
 
 import msgspec
 import zmq
 
 from faults.faultlayer import FaultLayer
-from faults.oracle import LakeFacts, judge, lake_facts
+from faults.oracle import LakeFacts, judge, lake_facts, read_facts
 from runlake import wire
+from runlake.lake.attach import read_lake
+from runlake.lake.place import CatalogAddress, LakePlace
+from support.postgres import Postgres
 from support.processes import Process, Site, wait_until
 
 SCRIPT = Path(__file__).with_name("emit_events.py")
@@ -30,8 +35,16 @@ class World:
     """Use as a context manager: no process of it outlives the block."""
 
     def __init__(
-        self, folder: Path, library: Path, dice: random.Random, *flags: str, power: bool = False, long: bool = False
+        self,
+        folder: Path,
+        library: Path,
+        dice: random.Random,
+        *flags: str,
+        power: bool = False,
+        long: bool = False,
+        postgres: Postgres | None = None,
     ) -> None:
+        """With `postgres` the catalog is in a new database of that server."""
         disk = folder / "disk"
         self.site = Site(disk)
         self.dice = dice
@@ -39,25 +52,34 @@ class World:
         self.flags = flags
         self.layer = FaultLayer(library, disk, folder / "beside", power=power)
         self.site.env = self.layer.env
+        self.postgres = postgres
+        self._database = postgres.create_database() if postgres is not None else ""
+        if postgres is not None:
+            self.site.env = self.site.env | {"RUNLAKE_CATALOG": self._database}
         self.messages = 0
         """How many were emitted so far; all are to be in the lake at the end of a round."""
         self.acknowledged = 0
         """How many the producers that have ended were told to be on disk."""
         self.ingest: Process | None = None
         self.query: Process | None = None
-        self._http = ""
+        self._processes: dict[str, list[Process]] = {"ingest": [], "query": []}
+        self._said_by_producers = ""
         self._producers: list[subprocess.Popen[str]] = []
         self._runs = self._emitted_last = 0
 
     # What runs
 
     def start_ingest(self, *, crash_at: str = "", ready: bool = True) -> Process:
-        self.ingest = self.site.ingest(*self.flags, crash_at=crash_at, ready=ready)
+        self.ingest = self.site.ingest(*self.flags, crash_at=crash_at, ready=False)
+        self._processes["ingest"].append(self.ingest)
+        if ready:
+            self.ingest.wait_for("ready")
         return self.ingest
 
     def start_query(self, *, ready: bool = True) -> Process:
         """Start the query process; by default wait until it has caught up."""
         self.query = self.site.query_process()
+        self._processes["query"].append(self.query)
         if ready:
             self.query.wait_for("caught_up")
         return self.query
@@ -69,7 +91,7 @@ class World:
             self._runs += 1
             where = endpoint or self.site.ingest_endpoint
             command = [sys.executable, str(SCRIPT), where, f"run-{self._runs}", str(each)]
-            self._producers.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+            self._producers.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
         self._emitted_last = each * producers
         self.messages += self._emitted_last
 
@@ -100,6 +122,41 @@ class World:
                 return
         raise AssertionError(f"not within {_EMIT_AT_MOST} times: {what}")
 
+    @property
+    def catalog(self) -> str:
+        """Of which kind the catalog is."""
+        return "SQLite" if self.postgres is None else "PostgreSQL"
+
+    # What they say
+
+    def fits(self, fault: Fault) -> bool:
+        """Whether the fault can strike this world."""
+        return fault.needs in ("", "file" if self.postgres is None else "postgres")
+
+    def strike(self, fault: Fault) -> None:
+        """Strike, and see that it is told."""
+        before = self._told(fault.said)
+        fault.strike(self)
+        wait_until(lambda: is_told(fault.said, self._told(fault.said), before), f"{fault.said} is told", DEADLINE_S)
+
+    def _told(self, said: Said) -> list[str]:
+        """All that was told so far where a fault of this kind is: events, words, or so many times a dot."""
+        match said.of:
+            case "producer":
+                return self._said_by_producers.splitlines()
+            case "metrics":
+                return ["."] * int(self._metric(said.first))
+            case of:
+                return [line.get("event", "") for process in self._processes[of] for line in process.log]
+
+    def _metric(self, name: str) -> float:
+        """A counter of the worker's metrics page."""
+        assert self.ingest is not None
+        with urlopen(f"http://{self.ingest.wait_for('ready')['metrics']}/metrics", timeout=DEADLINE_S) as page:
+            lines = [line.split() for line in page.read().decode().splitlines()]
+        (value,) = (line[1] for line in lines if line[:1] == [name])
+        return float(value)
+
     # What must be true in the end
 
     def finish(self) -> None:
@@ -120,8 +177,11 @@ class World:
 
     def finish_producers(self) -> None:
         """Wait until every producer is told that all of its messages are on disk."""
-        self.acknowledged += finish_producers(self._producers)
-        self._producers = []
+        producers, self._producers = self._producers, []
+        for producer in producers:
+            acknowledged, said = finish_producer(producer)
+            self.acknowledged += acknowledged
+            self._said_by_producers += said
 
     def stop_ingest(self) -> None:
         """A clean stop, after which nothing is left in the journal."""
@@ -130,7 +190,10 @@ class World:
         assert list((self.site.data / "ingest" / "journal").iterdir()) == []
 
     def facts(self) -> LakeFacts:
-        return lake_facts(self.site.catalog)
+        if not self._database:
+            return lake_facts(self.site.catalog)
+        with read_lake(LakePlace(CatalogAddress(self._database), f"{self.site.data}/lake/")) as connection:
+            return read_facts(connection)
 
     def verify(self) -> dict[str, Any]:
         """The report of `runlake verify`, beside the running processes."""
@@ -150,20 +213,36 @@ class World:
             if process is not None:
                 with process:
                     pass
+        if self.postgres is not None:
+            self.postgres.drop_database(self._database)
 
     def forget_read_model(self) -> None:
         shutil.rmtree(self.site.data / "query", ignore_errors=True)
 
 
-Fault = Callable[[World], None]
+class Said(NamedTuple):
+    """What must be told of a fault: by which processes, and there these events (`a|b`: one of them), in this order. Of
+    "producer" these are words of its log; of "metrics" they are counters of the worker that must rise."""
+
+    of: str
+    first: str
+    then: str = ""
+
+
+class Fault(NamedTuple):
+    strike: Callable[[World], None]
+    said: Said
+    needs: str = ""
+    """What the catalog must be: a "file", in "postgres", or "": either."""
 
 
 def verify(site: Site, *flags: str) -> dict[str, Any]:
     """The report of `runlake verify` on a site."""
+    catalog = {name: value for name, value in site.env.items() if name.startswith("RUNLAKE_")}
     done = subprocess.run(
         [sys.executable, "-m", "runlake.cli", "verify", "--json", "--data", str(site.data), "--ingest",
          site.ingest_endpoint, *flags],
-        capture_output=True, text=True, timeout=DEADLINE_S, check=False,
+        capture_output=True, text=True, timeout=DEADLINE_S, check=False, env=os.environ | catalog,
     )  # fmt: skip
     assert done.stdout, done.stderr
     return msgspec.json.decode(done.stdout, type=dict[str, Any])
@@ -175,19 +254,31 @@ def compared(report: dict[str, Any]) -> bool:
     return bool(model["looked_at"].endswith(" runs"))
 
 
+def is_told(said: Said, now: list[str], before: list[str]) -> bool:
+    """Whether what a fault has to be told by came, since so much had been told."""
+    news = iter(now[len(before) :])
+    if said.of == "metrics":
+        return len(now) > len(before)
+    if said.of == "producer":
+        return any(said.first in line for line in news)
+    return all(any(told in wanted.split("|") for told in news) for wanted in (said.first, said.then) if wanted)
+
+
 def finish_producers(producers: list[subprocess.Popen[str]]) -> int:
     """Every producer says that all it emitted was acknowledged, and that it dropped and was refused nothing. Returns
     how many were acknowledged."""
-    acknowledged = 0
-    for producer in producers:
-        said, _ = producer.communicate(timeout=DEADLINE_S + 10)
-        books = msgspec.json.decode(said)
-        stats = books["stats"]
-        assert books["delivered"], books
-        assert stats["emitted"] == stats["acknowledged"], books
-        assert stats["dropped"] == {} and stats["rejected"] == 0, books
-        acknowledged += stats["acknowledged"]
-    return acknowledged
+    return sum(finish_producer(producer)[0] for producer in producers)
+
+
+def finish_producer(producer: subprocess.Popen[str]) -> tuple[int, str]:
+    """As `finish_producers`, of one; returns how many were acknowledged, and what it logged where that is a pipe."""
+    said, logged = producer.communicate(timeout=DEADLINE_S + 10)
+    books = msgspec.json.decode(said)
+    stats = books["stats"]
+    assert books["delivered"], books
+    assert stats["emitted"] == stats["acknowledged"], books
+    assert stats["dropped"] == {} and stats["rejected"] == 0, books
+    return stats["acknowledged"], logged or ""
 
 
 def accepted(site: Site) -> int:
