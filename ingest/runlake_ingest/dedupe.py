@@ -98,6 +98,15 @@ class Window:
             self._ends.append((segment, last_seq))
         self._let_go()
 
+    def withdraw(self, refused: frozenset[int]) -> None:
+        """Forget ids whose messages the lake refused: mended, they may come again."""
+        if not refused:
+            return
+        self._ids -= refused
+        for held in (*self._buckets.values(), *self._late_in.values()):
+            held[:] = [event_id for event_id in held if event_id not in refused]
+        self._bucketed = sum(map(len, self._buckets.values()))
+
     def hold(self) -> None:
         """A look-up begins: let nothing go until `release`."""
         self._held = True

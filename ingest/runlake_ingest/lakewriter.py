@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import duckdb
@@ -40,6 +40,20 @@ _TABLES = ("run_changes", "events", "deliveries", "quarantine")
 
 _COLUMNS_LITERAL = columns_literal(LINE_COLUMNS)
 _CHANGE_COLUMNS = ", ".join(field.name for field in CHANGE_FIELDS)
+
+
+class _HasId(msgspec.Struct):
+    event_id: UUID
+
+
+class _Refused(NamedTuple):
+    """Accepted messages that DuckDB refused: how many, and their ids as far as they can be read."""
+
+    messages: int
+    ids: frozenset[int]
+
+
+_NOTHING = _Refused(0, frozenset())
 
 
 class LakeWriter:
@@ -128,19 +142,22 @@ class LakeWriter:
         except duckdb.Error as error:
             raise LakeUnavailable(f"Where the workers go on cannot be written: {error}") from error
 
-    def flush(self, segment: Segment) -> None:
-        """Store a segment whole, in one transaction. Storing it again changes nothing."""
+    def flush(self, segment: Segment) -> frozenset[int]:
+        """Store a segment whole, in one transaction. Storing it again changes nothing. Returns the ids of messages that
+        the lake refused: they are in quarantine, and may come again."""
+        refused = _NOTHING
         if self.flushed(segment.worker)[0] >= segment.number:
-            return
+            return refused.ids
         self._crash.passing("flush.before_begin")
         try:
-            lost = self._read(segment)
-            self._store(segment, lost)
+            refused = self._read(segment)
+            self._store(segment, refused.messages)
         except (duckdb.Error, OSError, LakeUnavailable) as error:
             self._rollback()
             if self.flushed(segment.worker)[0] >= segment.number:  # the COMMIT had an unknown outcome
-                return
+                return refused.ids
             raise LakeUnavailable(f"The segment {segment.path.name} cannot be stored: {error}") from error
+        return refused.ids
 
     def refused_rules(self) -> tuple[int, frozenset[int]]:
         """Before when messages are expired, Unix seconds, and which runs are to be forgotten."""
@@ -182,19 +199,19 @@ class LakeWriter:
             raise LakeUnavailable("The lake is not open.")
         return self._connection
 
-    def _read(self, segment: Segment) -> int:
-        """Read the lines into the table `segment`; returns how many accepted messages DuckDB refused."""
+    def _read(self, segment: Segment) -> _Refused:
+        """Read the lines into the table `segment`; returns what of them DuckDB refused."""
         try:
             self._read_file(segment.path)
         except _REFUSED as error:
             self._log.warning("segment_refused", segment=segment.path.name, reason=str(error))
             return self._read_without_bad_lines(segment)
-        return 0
+        return _NOTHING
 
     def _read_file(self, path: Path) -> None:
         self._open.execute(_SQL["read"].format(path=duck.quote(str(path)), columns=_COLUMNS_LITERAL))
 
-    def _read_without_bad_lines(self, segment: Segment) -> int:
+    def _read_without_bad_lines(self, segment: Segment) -> _Refused:
         """Bisect the segment: what DuckDB refuses goes to quarantine, the rest goes in."""
         working = segment.path.with_suffix(".tmp")
         lines = segment.path.read_bytes().splitlines(keepends=True)
@@ -217,7 +234,8 @@ class LakeWriter:
             working.unlink(missing_ok=True)
         for reason in bad.values():
             self._log.error("line_quarantined", segment=segment.path.name, reason=reason)
-        return sum(b'"seq":' in lines[index] for index in bad)
+        messages = [lines[index] for index in bad if b'"seq":' in lines[index]]
+        return _Refused(len(messages), frozenset(found for line in messages for found in _id_in(line)))
 
     def _store(self, segment: Segment, lost: int) -> None:
         connection = self._open
@@ -357,6 +375,11 @@ def _bad_lines(
     middle = len(lines) // 2
     yield from _bad_lines(lines[:middle], offset, refused)
     yield from _bad_lines(lines[middle:], offset + middle, refused)
+
+
+def _id_in(line: bytes) -> Iterator[int]:
+    with suppress(msgspec.DecodeError, UnicodeDecodeError):
+        yield msgspec.json.decode(line, type=_HasId).event_id.int
 
 
 def _quarantined(line: bytes, reason: str) -> Rejected:

@@ -17,7 +17,10 @@ class Sealed(Struct, frozen=True):
 
 
 class Flushed(Struct, frozen=True):
+    """A segment is in the lake, but for messages of these ids, which the lake refused."""
+
     segment: Segment
+    refused: frozenset[int] = frozenset()
 
 
 class LookedUp(Struct, frozen=True):

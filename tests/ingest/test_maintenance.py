@@ -290,7 +290,7 @@ def test_a_segment_waits_for_one_step_of_maintenance_at_most(lake: Lake) -> None
                 for segment in waiting:
                     flusher.flush(segment)
 
-    def done(segment: Segment, seconds: float) -> None:
+    def done(segment: Segment, refused: frozenset[int], seconds: float) -> None:
         flushed.append(segment.number)
         if len(flushed) == len(waiting):
             over.set()
