@@ -18,9 +18,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import duckdb
@@ -65,6 +65,8 @@ _FETCH_TICK_S = 0.005
 """How often to see whether the copy of the catalog is there."""
 _LONG_LOOK_S = 10.0
 """After so long without an answer the catalog counts as away."""
+_STOP_S = 5.0
+"""How long the end waits for an answer of the catalog."""
 _FEED_AGAIN_S = 1.0
 """After how long a feed whose socket failed is listened to again."""
 _MAX_WORKERS = 256
@@ -118,7 +120,7 @@ class Follower:
         self._changes = changes or Nobody()
         self._applier = Applier(self._cursor, self._changes)
         self._pricing = Pricing(self._cursor, log, reprice_runs, model.changed)
-        self._removals = Removals(self._cursor, model.changed)
+        self._removals = Removals(self._applier, model.changed)
         self._feed_log = FeedLog(folder.path / "feed.log")
         self._checkpoints = Checkpoints(self._cursor, self._feed_log.clear)
         self._copies = copies
@@ -141,6 +143,8 @@ class Follower:
         self._fetching: _Fetching | None = None
         self._sweeping: Future[None] | None = None
         self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="catalog")
+        self.is_stuck = False
+        """Once stopped: whether a thread still waits for the catalog. What is open cannot be closed then."""
         self._reason = ""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="follower")
@@ -163,8 +167,9 @@ class Follower:
             if self._feed is not None:
                 self._feed.close()
             self._end_fetching()
-            self._fetcher.shutdown()
-            self._watch.close()
+            self._fetcher.shutdown(wait=not self.is_stuck)
+            if not self.is_stuck:
+                self._watch.close()
             self._feed_log.close()
 
     def _apply_log(self) -> None:
@@ -432,10 +437,15 @@ class Follower:
         return {found.worker: found for found in books if found is not None}
 
     def _end_fetching(self) -> None:
-        if self._fetching is not None:
-            fetching, self._fetching = self._fetching, None
-            if fetching.future.exception() is None and (fetched := fetching.future.result()) is not None:
-                self._copies.discard(fetched.copy)
+        fetching, self._fetching = self._fetching, None
+        asked: list[Future[Any]] = [] if fetching is None else [fetching.future]
+        asked += [] if self._sweeping is None else [self._sweeping]
+        self.is_stuck = bool(wait(asked, _STOP_S).not_done)
+        if fetching is None or self.is_stuck or fetching.future.exception() is not None:
+            return
+        fetched = fetching.future.result()
+        if fetched is not None:
+            self._copies.discard(fetched.copy)
 
     def _catch_up(self, fetched: _Fetched) -> None:
         _, copy, lake, flushed, stretches, prices, books, removals = fetched
