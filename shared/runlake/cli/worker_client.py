@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from itertools import cycle
 
 import zmq
 
 from runlake import curve
 from runlake.cli.failure import CommandFailed
 from runlake.curve import ClientKeys
+from runlake.entrypoints import entry_points
 from runlake.errors import SettingsError, WireError
 from runlake.link import Link, LinkState
 from runlake.wire import FlushRequest, Position, PositionRequest, Reply, decode_reply, encode_frame
@@ -27,7 +29,8 @@ class WorkerSilent(CommandFailed):
 
 
 def ask_position(endpoint: str, timeout_ms: int, keys: ClientKeys | None = None) -> Position:
-    """How far the worker at `endpoint` is. Raises WorkerSilent, or CommandFailed for an answer that is none."""
+    """How far the worker at `endpoint` is; of several, separated by commas, the first that answers. Raises
+    WorkerSilent, or CommandFailed for an answer that is none."""
     reply = _ask(endpoint, encode_frame(PositionRequest()), timeout_ms, keys)
     if not isinstance(reply, Position):
         raise CommandFailed(f"{endpoint} answered {reply} when asked for its position.")
@@ -55,13 +58,18 @@ def _ask(endpoint: str, request: bytes, timeout_ms: int, keys: ClientKeys | None
         curve.refuse_open(endpoint, keys)
     except SettingsError as error:
         raise CommandFailed(str(error)) from None
+    points = entry_points(endpoint) or (endpoint,)
+    each_s = timeout_ms / 1_000 / len(points)
     deadline = time.monotonic() + timeout_ms / 1_000
     refusal = ""
     with zmq.Context() as context:
-        while (left_s := deadline - time.monotonic()) > 0:
-            link = Link(context, endpoint, keys)
+        for point in cycle(points):
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                break
+            link = Link(context, point, keys)
             try:
-                frames = _answer(link, request, deadline)
+                frames = _answer(link, request, min(deadline, time.monotonic() + each_s))
             finally:
                 link.close()
             if frames is not None:
