@@ -142,6 +142,12 @@ class Fan:
     def trim(self) -> None:
         self.chain.settle(self.settled)
 
+    def rest(self) -> None:
+        """Nobody reads for now: keep nothing in memory that is in a file."""
+        self.chain.forget()
+        for stream in self.streams:
+            stream.cursor.stretch.rest()
+
     def left(self, stretch: Stretch) -> None:
         """A stream has read a stretch to its end."""
         if all(stream.cursor.stretch is not stretch for stream in self.streams):

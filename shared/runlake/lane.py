@@ -108,7 +108,9 @@ class Lane:
 
     @property
     def in_flight(self) -> int:
-        return sum(stream.outbox.in_flight for stream in self._streams())
+        """How many batches are on their way."""
+        own = 0 if self.own is None else self.own.outbox.in_flight
+        return own if self._adoption is None else own + self._adoption.in_flight(self.place)
 
     # The link
 
@@ -166,8 +168,10 @@ class Lane:
     def lose(self, now: float, at_least_s: float = 0.0) -> None:
         """Close the link; the next one begins with the oldest unacknowledged batch."""
         self.close()
-        for stream in self._streams():
-            stream.outbox.rewind()
+        if self.own is not None:
+            self.own.outbox.rewind()
+        if self._adoption is not None:
+            self._adoption.rewind(self.place)
         self.retry_at = now + at_least_s + self._backoff.delay_s()
 
     def close(self) -> None:
@@ -186,8 +190,8 @@ class Lane:
             return
         while not self._waits_for_list and self.in_flight < self.credit:
             stream, batch = self.own, self._seal()
-            if batch is None:
-                stream, batch = self._seal_adopted()
+            if batch is None and (adopted := self._seal_adopted()) is not None:
+                stream, batch = adopted
             if stream is None or batch is None or not link.send(batch.frames):
                 break
             if not self.in_flight:
@@ -222,11 +226,10 @@ class Lane:
             self.drain = self.drain and own.pending
         return batch
 
-    def _seal_adopted(self) -> tuple[Stream | None, SealedBatch | None]:
-        adopted = self._adopted()
-        if adopted is None or self._adoption is None or adopted.outbox.in_flight >= _ADOPTED_IN_FLIGHT:
-            return None, None
-        return adopted, self._adoption.next_batch(self.place)
+    def _seal_adopted(self) -> tuple[Stream, SealedBatch] | None:
+        if self._adoption is None or self._adoption.in_flight(self.place) >= _ADOPTED_IN_FLIGHT:
+            return None
+        return self._adoption.next_batch(self.place)
 
     # In
 
@@ -255,14 +258,6 @@ class Lane:
             self._backoff.reset()
             self._patience.reset()
         return batch
-
-    def _streams(self) -> tuple[Stream, ...]:
-        return tuple(stream for stream in (self.own, self._adopted()) if stream is not None)
-
-    def _adopted(self) -> Stream | None:
-        if self._adoption is None or self.own is None:
-            return None
-        return self._adoption.stream(self.place)
 
     @property
     def _is_waiting(self) -> bool:

@@ -215,8 +215,14 @@ class Sender:
         if self._intake.wants_room and self._own.is_settled:
             self._intake.begin_anew()
         self._intake.prepare(self._measure_others)
-        if self.adoption is not None and self._stop_at is None and any(lane.may_send for lane in self._lanes):
-            self.adoption.advance(now)
+        if self._stop_at is None:
+            self._adopt(now)
+
+    def _adopt(self, now: float) -> None:
+        """Go on with what others left, when a worker answers."""
+        away = [lane.place for lane in self._lanes if not lane.may_send]
+        if self.adoption is not None and len(away) < len(self._lanes):
+            self.adoption.advance(now, away)
 
     def _give_up(self, messages: int) -> None:
         self.displaced += messages
@@ -397,8 +403,8 @@ class Sender:
             self._own.trim()
             self.acknowledged += batch.count
             lane.acknowledged += batch.count
-        elif self.adoption is not None:
-            self.adoption.advance(monotonic())
+        else:
+            self._adopt(monotonic())
         return batch
 
     def _remember(self, rejections: Iterable[RejectedMessage]) -> None:

@@ -74,6 +74,10 @@ class SharedChain:
         self._homes = homes
         self._known = {}
 
+    def forget(self) -> None:
+        """Keep nothing of what was read."""
+        self._known = {}
+
     def read(self, cursor: Cursor) -> SortedPiece | None:
         """What is at a place, or None when nothing is there yet."""
         cursor = self.passing(cursor)

@@ -88,7 +88,6 @@ class FoundSegment(Stretch):
         return first + self._from
 
     def share(self) -> None:
-        self._load()
         if self._first:
             self._first = 0
             self._patch(FIRST_AT, 0)

@@ -422,6 +422,29 @@ def test_what_one_worker_alone_was_to_get_and_what_several_were_is_adopted_by_ei
     assert list(spool.iterdir()) == []
 
 
+def test_a_worker_that_is_down_keeps_no_spool_of_another_process_from_the_others(tmp_path: Path, spool: Path) -> None:
+    with Workers(tmp_path, 2) as workers:
+        up, down = workers.all
+        down.stop()
+        up.stop()
+        for first in (0, 1_000, 2_000):
+            program = EMIT_STEPS + f"emit_steps(range({first}, {first + 1_000}))\n" + KILL
+            assert run_agent(program, workers.endpoints, spool)[0] == -signal.SIGKILL
+        up.start()
+        emitter = Emitter(workers.endpoints, spool=spool)
+        emitter.emit(event(-1))
+        theirs = [number for number in range(3_000) if up.is_home(step(number))]
+        eventually(lambda: {n for n in numbers(up.messages) if n >= 0} == set(theirs))
+        assert emitter.stats().adopted == len(theirs)
+        assert not workers.all[1].messages
+        down.start()
+        eventually(lambda: emitter.stats().adopted == 3_000)
+        assert emitter.flush(30)
+        assert_all_there(workers, 3_000)
+        assert emitter.close()
+    assert list(spool.iterdir()) == []
+
+
 def test_a_deliverer_that_dies_leaves_the_rest_to_the_next_and_no_gap(tmp_path: Path, spool: Path) -> None:
     program = EMIT_STEPS + "emit_steps(range(3_000))\n" + KILL
     with Workers(tmp_path, 2) as workers:
