@@ -138,10 +138,10 @@ def refusal(event: int, value: int, endpoint: str, keys: ClientKeys | None) -> s
         )
     mismatch = event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH
     if keys is None and (mismatch or event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL):
-        known = "asks for keys" if mismatch else "ended the connection during the handshake, as one that asks for keys"
+        known = "" if mismatch else " ended the connection during the handshake. Where that goes on, it"
         return (
-            f"{endpoint} {known}, and none are set here. `runlake keys create client` makes a pair; then set"
-            f" {SERVER_KEY_VARIABLE} and {CLIENT_KEY_VARIABLE}."
+            f"{endpoint}{known} asks for keys, and none are set here. `runlake keys create client` makes a pair; then"
+            f" set {SERVER_KEY_VARIABLE} and {CLIENT_KEY_VARIABLE}."
         )
     if mismatch:
         return (
@@ -174,6 +174,8 @@ def read_pair(path: str | os.PathLike[str], said: str) -> KeyPair:
     public, secret = certificate(name, said, guarded=True)
     if secret is None:
         raise SettingsError(f"{said}: {name!r} has no secret key. The file with the secret ends in {SECRET_SUFFIX}.")
+    if not zmq.has("curve"):
+        raise SettingsError(f"{said}: the libzmq that pyzmq has here was built without CURVE; pyzmq's wheels have it")
     try:
         own = zmq.curve_public(secret.encode()).decode()
     except (zmq.ZMQError, ValueError):

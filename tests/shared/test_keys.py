@@ -18,6 +18,7 @@ from runlake import curve
 from runlake.addresses import beyond_loopback
 from runlake.cli.entry import main
 from runlake.cli.keyfiles import new_pair
+from runlake.cli.worker_client import WorkerSilent, flush_if_there
 from runlake.curve import ClientKeys, KeyPair, client_keys, is_key, public_key, read_pair, refuse_open
 from runlake.errors import SettingsError
 from runlake.keyfolder import KeyFolder
@@ -201,6 +202,12 @@ def test_settings_beyond_loopback_need_keys_and_say_how_to_make_them(command: He
     assert settings.server_keys.own.public == made["public_key"]
 
 
+def test_a_folder_of_keys_that_is_named_must_have_the_workers_pair(command: Here) -> None:
+    settings = load(environ={"RUNLAKE_KEYS": str(command.folder / "none")})
+    with pytest.raises(SettingsError, match=r"RUNLAKE_KEYS: it is set.*runlake keys create server"):
+        _ = settings.server_keys
+
+
 def test_settings_of_a_client_of_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     file = write_certificate(tmp_path / "k", new_pair())
@@ -316,3 +323,16 @@ def test_doctor_says_that_a_worker_has_another_key(command: Here) -> None:
     command.given(RUNLAKE_INGEST=site.ingest_endpoint)
     with site.ingest():
         assert "Most likely RUNLAKE_SERVER_KEY is not its public key" in command.doctor()
+        with pytest.raises(WorkerSilent, match="Most likely"):  # a command that needs its flush does not go on without
+            flush_if_there(site.ingest_endpoint, load().client_keys)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files for others")
+def test_what_root_makes_in_a_folder_is_its_owners(command: Here) -> None:
+    command.data.mkdir()
+    os.chown(command.data, 1234, 2345)
+    run(command, "create", "server")
+    run(command, "allow", new_pair().public, "one")
+    made = [command.data / "keys", *(command.data / "keys").rglob("*")]
+    assert len(made) == 8
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in made} == {(1234, 2345)}

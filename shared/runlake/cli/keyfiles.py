@@ -36,7 +36,8 @@ def make_key_folder(path: Path, mode: int) -> None:
         missing = [folder for folder in (path, *path.parents) if not folder.exists()]
         for folder in reversed(missing):
             folder.mkdir(mode=mode if folder == path else 0o777)
-            _hand_over(folder)
+            if os.geteuid() == 0:
+                os.chown(folder, *_owner(folder.parent), follow_symlinks=False)
             sync_folder(folder.parent)
     except OSError as error:
         raise CommandFailed(f"{error.filename or path}: {error.strerror}") from None
@@ -78,7 +79,8 @@ def _write(path: Path, text: str, mode: int) -> None:
             out.write(text)
             out.flush()
             os.fsync(descriptor)
-        _hand_over(partial)
+            if os.geteuid() == 0:
+                os.fchown(descriptor, *_owner(path.parent))
         os.link(partial, path)  # which fails where something is, as a rename does not
         partial.unlink()
         sync_folder(path.parent)
@@ -87,8 +89,7 @@ def _write(path: Path, text: str, mode: int) -> None:
         raise CommandFailed(f"{path} cannot be written: {error.strerror}") from None
 
 
-def _hand_over(path: Path) -> None:
-    """What root makes in somebody's folder is theirs: the worker has to read it."""
-    if os.geteuid() == 0:
-        above = path.parent.stat()
-        os.chown(path, above.st_uid, above.st_gid, follow_symlinks=False)
+def _owner(folder: Path) -> tuple[int, int]:
+    """Whose a folder is. What root makes in it is theirs: the worker has to read it."""
+    status = folder.stat()
+    return status.st_uid, status.st_gid
