@@ -24,6 +24,7 @@ from runlake_query.applystatements import (
     BENCH,
     BOOKS,
     LOOSE,
+    MERGE_ALONE,
     MERGE_FROM_LAKE,
     PREPARED,
     RECOUNT_UNSTARTED,
@@ -189,7 +190,7 @@ class Applier:
             return 0
         if whole and segment >= stored.feed_segment and upto < stored.seq:
             raise LogMismatch
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             self._filled |= {"new_deliveries"}
             if upto > stored.seq:
                 self._filled |= {"new_changes", "new_events", "touched", "merged"}
@@ -240,6 +241,17 @@ class Applier:
             cursor.execute(statement)
         return found.changes, found.events, found.stored + found.new
 
+    def refold(self) -> int:
+        """In a transaction: store the runs whose changes and events are staged, and which are not stored; returns how
+        many they are."""
+        self._filled |= {"new_changes", "new_events", "touched", "merged"}
+        self._cursor.execute(SQL["touch"])
+        _, _, runs = self._cursor.execute(SQL["count_touched"]).fetchone() or (0, 0, 0)
+        if runs:
+            self._cursor.execute(MERGE_ALONE)
+        self._replace_runs(0, 0, runs)
+        return int(runs)
+
     def apply_feed(self, worker: UUID, segment: int, upto: int, lines: bytes) -> int:
         """Bring the read model up to `upto` from the journal's own lines; returns how many messages that added.
 
@@ -250,7 +262,7 @@ class Applier:
         if segment <= stored.segment:
             return 0
         rows = sort_lines(lines, stored.seq, upto)
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             try:
                 runs = self._apply_rows(worker, segment, rows)
             except _REFUSED as error:
@@ -347,7 +359,8 @@ class Applier:
         return self._cursor.execute(f"EXECUTE {name}{arguments}")
 
     @contextmanager
-    def _transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A transaction of the cursor that writes; what is staged in it is gone when it ends."""
         if not self._ready:
             self._prepare()
         try:

@@ -85,6 +85,7 @@ def _merge(changes: str, fields: frozenset[str], *, stored: bool) -> str:
 BENCH = SQL["bench"].format(run_columns=", ".join(f"{field.name} {field.sql_type}" for field in CHANGE_FIELDS))
 """Makes the temporary tables, which the others need."""
 MERGE_FROM_LAKE = _merge("new_changes", ALL_FIELDS, stored=True)
+MERGE_ALONE = _merge("new_changes", ALL_FIELDS, stored=False)
 ASSOCIATE = SQL["associate"].format(rows="new_changes")
 
 _PRODUCERS = tuple(SQL["replace_producers"].split(";\n"))

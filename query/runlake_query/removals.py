@@ -9,6 +9,7 @@ import duckdb
 
 from runlake.lake.duck import quote
 from runlake.sqlfile import load_queries
+from runlake_query.apply import Applier
 from runlake_query.applystatements import RECOUNT_UNSTARTED
 
 _SQL = load_queries("runlake_query", "removals.sql")
@@ -31,35 +32,44 @@ def removals_in_lake(cursor: duckdb.DuckDBPyConnection, lake: str) -> Extent:
 
 
 class Removals:
-    """The follower's. Its cursor is the one that writes. `changed` is told of what was committed."""
+    """The follower's. `changed` is told of what was committed."""
 
-    def __init__(self, cursor: duckdb.DuckDBPyConnection, changed: Callable[[], None] = lambda: None) -> None:
-        self._cursor = cursor
+    def __init__(self, applier: Applier, changed: Callable[[], None] = lambda: None) -> None:
+        self._applier = applier
         self._changed = changed
-        self._seen = Extent()
+        self.forget()
 
     def forget(self) -> None:
         """The read model was emptied."""
         self._seen = Extent()
+        self._settled: set[str] = set()
+        self._waiting = False
 
     def apply(self, found: Extent, lake: str) -> int:
-        """Take out what was removed; returns how many runs that were. All are taken again when there is a new one, for
-        clocks may step back. Raises duckdb.Error."""
-        if found == self._seen:
+        """Take out what was removed; returns how many runs that changed. Raises duckdb.Error.
+
+        All removals are taken again when there is a new one, for clocks may step back. A run of which more has come
+        since is folded anew from the lake, as soon as that has all of it.
+        """
+        if found == self._seen and not self._waiting:
             return 0
-        self._cursor.execute("BEGIN")
-        try:
-            self._cursor.execute(_SQL["take"].format(lake=lake))
-            ((runs,),) = self._cursor.execute(_SQL["runs"]).fetchall()
+        with self._applier.transaction() as cursor:
+            cursor.execute(_SQL["take"].format(lake=lake))
+            cursor.execute(_SQL["outlived"], {"settled": sorted(self._settled)})
+            ((outlived, waiting),) = cursor.execute(_SQL["count_outlived"]).fetchall()
+            settled = {name for (name,) in cursor.execute(_SQL["settled"]).fetchall()}
+            ((runs,),) = cursor.execute(_SQL["runs"]).fetchall()
+            if outlived > waiting:
+                cursor.execute(_SQL["drop_outlived"])
+                for name in ("stage_changes", "stage_events"):
+                    cursor.execute(_SQL[name].format(lake=lake))
+                runs += self._applier.refold()
             for name in ("events", "associations"):
-                self._cursor.execute(_SQL[name])
-            for statement in RECOUNT_UNSTARTED:
-                self._cursor.execute(statement)
-            self._cursor.execute("DROP TABLE removed")
-            self._cursor.execute("COMMIT")
-        except BaseException:
-            self._cursor.execute("ROLLBACK")
-            raise
-        self._changed()
-        self._seen = found
+                cursor.execute(_SQL[name])
+            for statement in (*RECOUNT_UNSTARTED, "DROP TABLE removed", "DROP TABLE outlived"):
+                cursor.execute(statement)
+        if runs or found != self._seen:
+            self._changed()
+        self._settled |= settled
+        self._seen, self._waiting = found, bool(waiting)
         return int(runs)

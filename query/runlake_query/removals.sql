@@ -13,6 +13,59 @@ SELECT worker, run_event_id, max(last_seq) AS last_seq
 FROM {lake}.removals
 GROUP BY ALL
 
+-- name: outlived
+-- The runs of which more has come than was removed: what is stored of them is folded of both. `flushed` says whether the lake
+-- has all of that, so that they can be folded anew from there. `$settled` were.
+CREATE OR REPLACE TEMP TABLE outlived AS
+WITH ahead AS (SELECT worker FROM positions WHERE seq > lake_seq),
+later AS (
+    SELECT runs.event_id, runs.worker, runs.seq, removed.last_seq
+    FROM runs
+    JOIN removed ON removed.run_event_id = runs.event_id
+    WHERE runs.worker IS DISTINCT FROM removed.worker OR runs.seq > removed.last_seq
+    UNION ALL
+    SELECT events.run_event_id, events.worker, events.seq, removed.last_seq
+    FROM events
+    JOIN removed ON removed.run_event_id = events.run_event_id
+    WHERE events.worker IS DISTINCT FROM removed.worker OR events.seq > removed.last_seq
+)
+SELECT
+    later.event_id,
+    later.event_id || ' ' || max(later.last_seq) AS name,
+    bool_and(
+        coalesce(later.seq <= positions.lake_seq, true)
+        AND NOT EXISTS (FROM ahead WHERE ahead.worker IS DISTINCT FROM later.worker)
+    ) AS flushed
+FROM later
+LEFT JOIN positions ON positions.worker = later.worker
+GROUP BY later.event_id
+HAVING name NOT IN (SELECT unnest($settled::VARCHAR[]))
+
+-- name: count_outlived
+SELECT count(*), count(*) FILTER (NOT flushed) FROM outlived
+
+-- name: settled
+SELECT name FROM outlived WHERE flushed
+
+-- name: drop_outlived
+DELETE FROM runs WHERE event_id IN (SELECT event_id FROM outlived WHERE flushed)
+
+-- name: stage_changes
+INSERT INTO new_changes BY NAME
+SELECT changes.*
+FROM {lake}.run_changes AS changes
+JOIN positions ON positions.worker = changes.worker AND changes.seq <= positions.lake_seq
+WHERE changes.run_event_id IN (SELECT event_id FROM outlived WHERE flushed)
+
+-- name: stage_events
+INSERT INTO new_events BY NAME
+SELECT
+    e.worker, e.seq, e.event_id, e.run_id, e.run_event_id, e.ts, e.type, e.payload, e.trace_id, e.span_id,
+    e.parent_span_id
+FROM {lake}.events AS e
+JOIN positions ON positions.worker = e.worker AND e.seq <= positions.lake_seq
+WHERE e.run_event_id IN (SELECT event_id FROM outlived WHERE flushed)
+
 -- name: runs
 -- A run whose start came after the removal is another one.
 DELETE FROM runs USING removed

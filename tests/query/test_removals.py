@@ -10,41 +10,42 @@ from uuid import UUID
 import msgspec
 
 from query.test_cost import Listed, add_list
+from runlake_query.apply import Applier
 from runlake_query.metadata import MetadataCache, list_metadata
 from runlake_query.model import State
 from runlake_query.newest import NewestPages
 from runlake_query.parameters import Parameters
 from runlake_query.reader import Snapshot
+from runlake_query.removals import Removals, removals_in_lake
 from runlake_query.runs import LIST_PARAMETERS, LIST_REPEATABLE, ListMemory, list_runs
 from runlake_query.starttimes import StartTimes
 from runlake_query.totals import Totals
 from support.api import Start
 from support.lakes import LakeWriter, Worker
-from support.models import Model
+from support.models import Model, lake_runs
 from support.processes import wait_until
 from support.waiting import eventually
 
 NOON = datetime(2026, 1, 28, 12, tzinfo=UTC)
 
 
-def remove(lake: LakeWriter, run: UUID, why: str = "forgotten") -> None:
-    """As maintenance does, in one transaction."""
-    lake.sql(
-        f"""
-        BEGIN;
-        INSERT INTO lake.removals
-        SELECT worker, run_event_id, max(seq), count(*), now(), '{why}'
-        FROM (
-            SELECT worker, run_event_id, seq FROM lake.run_changes UNION ALL
-            SELECT worker, run_event_id, seq FROM lake.events
-        )
-        WHERE run_event_id = '{run}'
-        GROUP BY ALL;
-        DELETE FROM lake.run_changes WHERE run_event_id = '{run}';
-        DELETE FROM lake.events WHERE run_event_id = '{run}';
-        COMMIT
-        """
+REMOVE = """
+    INSERT INTO lake.removals
+    SELECT worker, run_event_id, max(seq), count(*), now(), '{why}'
+    FROM (
+        SELECT worker, run_event_id, seq FROM lake.run_changes UNION ALL
+        SELECT worker, run_event_id, seq FROM lake.events
     )
+    WHERE run_event_id = '{run}'
+    GROUP BY ALL;
+    DELETE FROM lake.run_changes WHERE run_event_id = '{run}';
+    DELETE FROM lake.events WHERE run_event_id = '{run}'
+"""
+"""As maintenance does, in one transaction."""
+
+
+def remove(lake: LakeWriter, run: UUID, why: str = "forgotten") -> None:
+    lake.sql(f"BEGIN; {REMOVE.format(run=run, why=why)}; COMMIT")
 
 
 def test_a_forgotten_run_is_in_no_answer_from_then_on(lake: LakeWriter, start: Start) -> None:
@@ -115,3 +116,72 @@ async def test_costs_that_are_computed_anew_are_another_state_at_the_same_positi
         second, after = await model.reader.read(cost)
         assert (first, second) == ("1.0", "2.0")
         assert (after.positions, after == before) == (before.positions, False)
+
+
+def outlive(lake: LakeWriter, worker: Worker, run: UUID) -> None:
+    """In one transaction the run is removed, and another one of its event_id starts and is updated."""
+    of_run = f"'{worker.id}', {{seq}}, now(), 'p', '{{kind}}', '{run}', '{run}', now(), 'r', 'a', 'j', now()"
+    first, last = worker.seq + 1, worker.seq + 2
+    columns = (
+        "worker, seq, received_at, producer, kind, event_id, run_event_id, ts, run_id, agent_name, job_type, start_time"
+    )
+    lake.sql(
+        f"""
+        BEGIN;
+        {REMOVE.format(run=run, why="old")};
+        INSERT INTO lake.run_changes ({columns}, product) VALUES
+            ({of_run.format(seq=first, kind="run.started")}, 'first'),
+            ({of_run.format(seq=last, kind="run.updated")}, 'second');
+        INSERT INTO lake.flushes VALUES ('{worker.id}', {worker.segment + 1}, {first}, {last}, now());
+        COMMIT
+        """
+    )
+    worker.seq = worker.flushed = last
+    worker.segment += 1
+
+
+def test_what_was_removed_of_a_run_leaves_what_has_come_of_it_since(lake: LakeWriter, tmp_path: Path) -> None:
+    worker = Worker()
+    run = worker.start("r", website="removed.example", commit_hash="abcdef0")
+    worker.event("r", run)
+    other = worker.start("other", website="kept.example")
+    lake.flush(worker)
+    with Model(lake, tmp_path / "model") as model:
+        model.caught_up(worker)
+        outlive(lake, worker, run)
+        model.caught_up(worker)
+        eventually(lambda: model.model.generation)
+        expected = [(run, None, "second", 0, None), (other, "kept.example", None, 0, None)]
+        query = "SELECT event_id, website, product, events, first_event_at FROM runs ORDER BY start_time DESC"
+        assert model.rows(query) == expected
+        assert model.rows("SELECT count(*) FROM associations") == [(0,)]
+        assert model.shown() == lake_runs(lake)
+
+
+def test_a_run_is_folded_anew_when_the_lake_has_all_that_has_come_of_it(lake: LakeWriter, tmp_path: Path) -> None:
+    worker = Worker()
+    run = worker.start("r", website="removed.example")
+    lake.flush(worker)
+    with Model(lake, tmp_path / "model") as model:
+        model.caught_up(worker)
+        outlive(lake, worker, run)
+        model.caught_up(worker)
+        eventually(lambda: model.model.generation)
+    with Model(lake, tmp_path / "model") as model:
+        model.caught_up(worker)
+        eventually(lambda: model.model.generation)
+        cursor, told = model.model.cursor(), list[str]()
+        removals = Removals(Applier(cursor), lambda: told.append("changed"))
+        cursor.execute("UPDATE runs SET website = 'removed.example'")  # as it was stored before it was noticed
+        cursor.execute("UPDATE positions SET lake_seq = 2")
+        website = "SELECT website FROM runs"
+        with model.copies.borrow() as copy:
+            found = removals_in_lake(cursor, copy.name)
+            removals.apply(found, copy.name)
+            assert model.rows(website) == [("removed.example",)]
+            assert removals.apply(found, copy.name) == 0
+            cursor.execute("UPDATE positions SET lake_seq = seq")
+            assert removals.apply(found, copy.name) == 1
+            assert model.rows(website) == [(None,)]
+            assert removals.apply(found, copy.name) == 0
+        assert told == ["changed"] * 2
