@@ -171,6 +171,7 @@ def read_pair(path: str | os.PathLike[str], said: str) -> KeyPair:
     """The pair in a file that is for its owner, or its group, alone. Raises SettingsError, naming `said`; never tells
     what is in the file."""
     name = os.path.expanduser(os.fspath(path))  # noqa: PTH111
+    refuse_bare_secret(os.fspath(path), said)
     public, secret = certificate(name, said, guarded=True)
     if secret is None:
         raise SettingsError(f"{said}: {name!r} has no secret key. The file with the secret ends in {SECRET_SUFFIX}.")
@@ -183,6 +184,12 @@ def read_pair(path: str | os.PathLike[str], said: str) -> KeyPair:
     if public is not None and public != own:
         raise SettingsError(f"{said}: the public and the secret key in {name!r} do not belong together")
     return KeyPair(own, secret)
+
+
+def refuse_bare_secret(text: str, said: str) -> None:
+    """Raises SettingsError, and does not repeat it, when what should name a file is a key."""
+    if is_key(text) and not os.path.exists(text):  # noqa: PTH110
+        raise SettingsError(f"{said}: there is no such file. If it is a key: secrets are given as files, and only so.")
 
 
 def is_key(text: str) -> bool:

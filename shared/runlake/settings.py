@@ -261,6 +261,10 @@ def _convert(name: str, value: Any, source: str) -> Any:
     plain = str(value) if isinstance(value, Path) else value
     if plain == "":
         raise SettingsError(f"{source}: '' cannot be used; it must not be empty: leave it out for the default")
+    if name == "client_key":
+        from runlake.curve import refuse_bare_secret  # noqa: PLC0415 (it loads pyzmq)
+
+        refuse_bare_secret(str(plain), source)
     try:
         converted = msgspec.convert(plain, field.type, strict=False, dec_hook=_dec_hook)
     except msgspec.ValidationError:

@@ -154,6 +154,16 @@ def test_files_that_cannot_be_keys_are_told_without_their_content(tmp_path: Path
             read_pair(path, "NAME")
 
 
+def test_a_secret_that_is_given_in_the_place_of_its_file_is_not_repeated(command: Here) -> None:
+    pair = new_pair()
+    with pytest.raises(SettingsError, match="given as files") as caught:
+        client_keys(pair.public, pair.secret, {})
+    assert pair.secret not in str(caught.value)
+    command.given(RUNLAKE_SERVER_KEY=pair.public, RUNLAKE_CLIENT_KEY=pair.secret)
+    assert "given as files" in (said := command.doctor())
+    assert pair.secret not in said
+
+
 def test_a_secret_shows_in_no_repr() -> None:
     pair = new_pair()
     for shown in (pair, ClientKeys("server", pair), curve.ServerKeys(pair)):
@@ -293,6 +303,20 @@ def test_allow_takes_no_secret_no_second_name_and_not_the_workers_own_key(comman
     for name in ("../x", ".x", "server", "a/b"):
         assert "cannot be a client's name" in refused(command, "allow", two["public_key"], name)
     assert set(KeyFolder(command.data / "keys").allowed().names.values()) == {"one", "local"}
+
+
+def test_the_workers_pair_is_replaced_and_who_is_let_in_stays_the_same(command: Here) -> None:
+    before = run(command, "create", "server")
+    folder = KeyFolder(command.data / "keys")
+    listed = folder.allowed()
+    folder.server_secret.unlink()
+    folder.server_public.unlink()
+    after = run(command, "create", "server")
+    assert after["public_key"] != before["public_key"]
+    assert folder.allowed() == listed
+    keys = folder.local_keys()
+    assert keys is not None
+    assert keys.server == after["public_key"]
 
 
 def test_keys_can_be_made_for_settings_that_nothing_starts_with_yet(command: Here) -> None:
