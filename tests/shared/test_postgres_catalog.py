@@ -6,9 +6,10 @@ Any number of connections attach such a catalog, also in one process: so these t
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from uuid import UUID, uuid4
 import duckdb
 import psycopg
 import pytest
+from psycopg import sql
 
 from runlake.errors import LakeUnavailable
 from runlake.lake import attach, duck, maintenance, schema
@@ -34,11 +36,40 @@ NOWHERE = Path("not-needed")
 FLUSHED = f"SELECT max(last_seq), count(*) FROM {CATALOG}.flushes"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def credentials(object_store: ObjectStore) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in object_store.env.items():
+            patched.setenv(name, value)
+        yield
+
+
 @pytest.fixture
-def place(database: str, bucket: str, object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> LakePlace:
-    for name, value in object_store.env.items():
-        monkeypatch.setenv(name, value)
+def nothing_yet(database: str, bucket: str) -> LakePlace:
+    """Where a lake may be made."""
     return LakePlace(CatalogAddress(database), f"{bucket}a/lake/")
+
+
+@pytest.fixture(scope="module")
+def original(postgres: Postgres, object_store: ObjectStore, credentials: None) -> Iterator[LakePlace]:
+    """A new lake, of which each test has a copy."""
+    database = postgres.create_database()
+    place = LakePlace(CatalogAddress(database), object_store.create_bucket())
+    make(place)
+    yield place
+    postgres.drop_database(database)
+
+
+@pytest.fixture
+def place(original: LakePlace, postgres: Postgres) -> Iterator[LakePlace]:
+    """A new lake of the test's own, which shares only the bucket with others."""
+    name, template = f"copy_{uuid4().hex}", original.catalog.rpartition("/")[2]
+    with psycopg.connect(postgres.url(), autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+        )
+    yield LakePlace(CatalogAddress(postgres.url(name)), original.storage)
+    postgres.drop_database(postgres.url(name))
 
 
 def make(place: LakePlace) -> UUID:
@@ -98,8 +129,9 @@ def reads(connection: duckdb.DuckDBPyConnection, name: str) -> tuple[int, int]:
 
 
 def test_a_lake_is_made_written_and_read_as_on_one_machine(
-    place: LakePlace, object_store: ObjectStore, bucket: str
+    nothing_yet: LakePlace, object_store: ObjectStore, bucket: str
 ) -> None:
+    place = nothing_yet
     lake = make(place)
     with writing(place) as writer:
         writer.flush(3)
@@ -116,7 +148,8 @@ def test_a_lake_is_made_written_and_read_as_on_one_machine(
     assert attach.catalog_bytes(place) > 1_000_000
 
 
-def test_workers_that_start_at_once_make_one_lake(place: LakePlace) -> None:
+def test_workers_that_start_at_once_make_one_lake(nothing_yet: LakePlace) -> None:
+    place = nothing_yet
     made: list[UUID] = []
     threads = [threading.Thread(target=lambda: made.append(make(place))) for _ in range(4)]
     for thread in threads:
@@ -131,7 +164,6 @@ def test_workers_that_start_at_once_make_one_lake(place: LakePlace) -> None:
 
 
 def test_an_attachment_shows_the_lake_as_it_stood_whatever_is_written_merged_or_moved(place: LakePlace) -> None:
-    make(place)
     watch = open_watch(place)
     with writing(place) as writer, duck.connect() as reader, closing(watch):
         for number in range(1, 4):
@@ -149,12 +181,15 @@ def test_an_attachment_shows_the_lake_as_it_stood_whatever_is_written_merged_or_
         assert reads(reader, "lake_4") == (25, 25)
 
 
+def test_where_no_lake_is_yet_there_is_a_reason_to_wait(nothing_yet: LakePlace) -> None:
+    with closing(open_watch(nothing_yet)) as watch:
+        for _ in range(2):
+            with pytest.raises(LakeUnavailable, match=r"There is no lake in .* yet: the ingest worker makes it"):
+                watch.version()
+
+
 def test_a_version_changes_with_a_commit_and_with_nothing_else(place: LakePlace) -> None:
-    watch = open_watch(place)
-    with pytest.raises(LakeUnavailable, match=r"There is no lake in .* yet: the ingest worker makes it"):
-        watch.version()
-    make(place)
-    with writing(place) as writer, closing(watch):
+    with writing(place) as writer, closing(open_watch(place)) as watch:
         before = watch.version()
         assert watch.version() == before
         writer.flush()
@@ -169,10 +204,8 @@ def _connections(postgres: Postgres, database: str) -> int:
     return int(count)
 
 
-def test_many_attachments_take_one_connection_each_and_give_it_back(
-    place: LakePlace, postgres: Postgres, database: str
-) -> None:
-    make(place)
+def test_many_attachments_take_one_connection_each_and_give_it_back(place: LakePlace, postgres: Postgres) -> None:
+    database = place.catalog
     with writing(place) as writer:
         writer.flush()
     wait_until(lambda: _connections(postgres, database) == 0, "the writer's connections are gone")
@@ -188,7 +221,6 @@ def test_many_attachments_take_one_connection_each_and_give_it_back(
 
 
 def test_after_postgresql_was_away_everything_works_again_by_itself(place: LakePlace, postgres: Postgres) -> None:
-    make(place)
     with writing(place) as writer, closing(open_watch(place)) as watch, duck.connect() as reader:
         writer.flush()
         watch.attach(reader, "pinned", NOWHERE)
@@ -220,28 +252,87 @@ def test_after_postgresql_was_away_everything_works_again_by_itself(place: LakeP
         assert writer.connection.execute(FLUSHED).fetchall() == [(3, 3)]
 
 
+class _Refusing(BaseHTTPRequestHandler):
+    """S3 that is overloaded."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._answer(503)
+
+    do_HEAD = do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815 (names of the library)
+
+    def _answer(self, status: int, headers: Mapping[str, str] | None = None, body: bytes = b"") -> None:
+        self.send_response(status)
+        for name, value in (headers or {"Content-Length": str(len(body))}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def _readable(store: ObjectStore) -> type[_Refusing]:
+    """The S3 server, for who may read and do nothing else."""
+
+    class ReadOnly(_Refusing):
+        def do_GET(self) -> None:
+            connection = HTTPConnection(store.host, store.port)
+            connection.request(self.command, self.path, headers=dict(self.headers))
+            answer = connection.getresponse()
+            kept = {name: value for name, value in answer.getheaders() if name.lower() not in ("connection", "date")}
+            self._answer(answer.status, kept, answer.read())
+            connection.close()
+
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self._answer(403)
+
+        do_HEAD = do_GET  # noqa: N815
+        do_POST = do_DELETE = do_PUT  # noqa: N815
+
+    return ReadOnly
+
+
+@contextmanager
+def serving(handler: type[_Refusing]) -> Iterator[str]:
+    """An S3 of another kind; gives its address."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 def _reader_of(postgres: Postgres, database: str) -> str:
     """The URL of a role that may read what the lake's owner makes, and nothing else."""
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("CREATE ROLE lake_reader LOGIN PASSWORD 'reader-of-this-test'")
         connection.execute("GRANT USAGE ON SCHEMA public TO lake_reader")
+        connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO lake_reader")
         connection.execute("ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO lake_reader")
     return database.replace(f"runlake:{postgres.password}@", "lake_reader:reader-of-this-test@")
 
 
 @pytest.fixture
-def reading_role(postgres: Postgres, database: str) -> Iterator[str]:
-    yield _reader_of(postgres, database)
-    with psycopg.connect(database, autocommit=True) as connection:
+def reading_role(postgres: Postgres, place: LakePlace) -> Iterator[str]:
+    yield _reader_of(postgres, place.catalog)
+    with psycopg.connect(place.catalog, autocommit=True) as connection:
         connection.execute("DROP OWNED BY lake_reader")
         connection.execute("DROP ROLE lake_reader")
 
 
-def test_readers_need_the_right_to_select_and_no_other(place: LakePlace, reading_role: str) -> None:
-    make(place)
-    with writing(place) as writer:
+def test_readers_need_the_right_to_select_and_to_get_objects_and_no_other(
+    place: LakePlace, reading_role: str, object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = LakePlace(CatalogAddress(reading_role), place.storage)
+    with writing(place) as writer, serving(_readable(object_store)) as front:
         writer.flush(9)
-        reading = LakePlace(CatalogAddress(reading_role), place.storage)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", front)
         with closing(open_watch(reading)) as watch, duck.connect() as reader:
             before = watch.version()
             watch.attach(reader, CATALOG, NOWHERE)
@@ -251,15 +342,21 @@ def test_readers_need_the_right_to_select_and_no_other(place: LakePlace, reading
         with read_lake(reading) as lake:
             assert check_files(lake, reading, Limits(3_600, 1), datetime.now(UTC)).wrong == []
             assert [check.wrong for check in check_rows(lake)] == [[], [], [], []]
+        with duck.connect(place=place) as intruder:
+            attach.attach_for_writing(intruder, place)
+            with pytest.raises(duckdb.Error, match="403"):
+                intruder.execute(f"INSERT INTO {CATALOG}.identity VALUES (uuid(), now())")
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", object_store.endpoint)
         with duck.connect(place=reading) as intruder:
             attach.attach_for_writing(intruder, reading)
             with pytest.raises(duckdb.Error, match="permission denied"):
                 intruder.execute(f"INSERT INTO {CATALOG}.identity VALUES (uuid(), now())")
 
 
-def test_what_maintenance_does_to_a_cluster_loses_nothing(
-    place: LakePlace, object_store: ObjectStore, bucket: str
+def test_what_maintenance_does_to_a_cluster_loses_nothing_and_leaves_files_of_others_alone(
+    nothing_yet: LakePlace, object_store: ObjectStore, bucket: str
 ) -> None:
+    place = nothing_yet
     make(place)
     with writing(place) as writer, closing(file_sync(place)) as sync:
         writer.flush(9)
@@ -275,26 +372,17 @@ def test_what_maintenance_does_to_a_cluster_loses_nothing(
         assert {name for name, count in done.items() if count} >= {"orphans", "inline", "merge", "expire", "remove"}
         assert done["orphans"] == 1
         assert maintainer.survey().old_replaced_files == 0
-        files = len(maintainer.survey().files)
-    left = object_store.keys(bucket)
-    assert len(left) == files < len(before)
-    with read_lake(place) as reader:
-        assert reads(reader, CATALOG) == (9, 9)
-        found = check_files(reader, place, Limits(0.0, 1), datetime.now(UTC) + timedelta(hours=1))
-        assert (found.wrong, found.notes) == ([], [])
-        assert [check.wrong for check in check_rows(reader)] == [[], [], [], []]
-
-
-def test_a_file_of_another_below_the_storage_is_left_alone(
-    place: LakePlace, object_store: ObjectStore, bucket: str
-) -> None:
-    make(place)
-    with writing(place) as writer, closing(file_sync(place)) as sync:
-        writer.flush()
-        foreign = f"{place.storage}main/run_changes/not-ours.parquet"
-        writer.connection.execute(f"COPY (SELECT 1 AS x) TO '{foreign}' (FORMAT parquet)")
-        assert Maintainer(writer.connection, place, Limits(0.0, 1), sync).run(Step("orphans", 0)).count == 0
-    assert any(key.endswith("not-ours.parquet") for key in object_store.keys(bucket))
+        left = object_store.keys(bucket)
+        assert len(left) == len(maintainer.survey().files) < len(before)
+        with read_lake(place) as reader:
+            assert reads(reader, CATALOG) == (9, 9)
+            found = check_files(reader, place, Limits(0.0, 1), datetime.now(UTC) + timedelta(hours=1))
+            assert (found.wrong, found.notes) == ([], [])
+            assert [check.wrong for check in check_rows(reader)] == [[], [], [], []]
+        for path in (orphan, f"{place.storage}main/run_changes/not-ours.parquet"):
+            writer.connection.execute(f"COPY (SELECT 1 AS x) TO '{path}' (FORMAT parquet)")
+        assert maintainer.run(Step("orphans", 0)).count == 0
+    assert len(object_store.keys(bucket)) == len(left) + 2
 
 
 def _errors(*attempts: Callable[[], Any]) -> Iterator[str]:
@@ -326,34 +414,13 @@ def test_no_error_shows_the_password(place: LakePlace, postgres: Postgres) -> No
             assert "127.0.0.1" in said
 
 
-class _Refusing(BaseHTTPRequestHandler):
-    """S3 that is overloaded."""
-
-    def do_GET(self) -> None:
-        self.send_response(503)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    do_HEAD = do_PUT = do_POST = do_GET  # noqa: N815 (names of the library)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
 def test_storage_that_answers_503_is_an_error_and_no_hang(place: LakePlace, monkeypatch: pytest.MonkeyPatch) -> None:
-    make(place)
     with writing(place) as writer:
         writer.flush()
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Refusing) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
-            with read_lake(place) as reader, pytest.raises(duckdb.Error, match="503") as failed:
-                reads(reader, CATALOG)
-            assert "testing-secret" not in str(failed.value)
-            with writing(place) as writer, pytest.raises(duckdb.Error, match="503"):
-                writer.flush()
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(_Refusing) as overloaded:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", overloaded)
+        with read_lake(place) as reader, pytest.raises(duckdb.Error, match="503") as failed:
+            reads(reader, CATALOG)
+        assert "testing-secret" not in str(failed.value)
+        with writing(place) as writer, pytest.raises(duckdb.Error, match="503"):
+            writer.flush()

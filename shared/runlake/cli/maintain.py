@@ -36,9 +36,23 @@ _SAID = {
     "remove": "replaced files deleted",
     "orphans": "files that were never committed deleted",
 }
-_DUE = {name: text.replace(" moved", " to move").replace(" merged", " to merge").replace(" forgotten", " to forget")
-        .replace(" deleted", " to delete").replace(" removed that", " to remove that")
-        .replace(" written", " to write") for name, text in _SAID.items()}  # fmt: skip
+_TO_DO = {
+    " moved": " to move",
+    " merged": " to merge",
+    "snapshots forgotten": "snapshots to forget",
+    " deleted": " to delete",
+    " removed that": " to remove that",
+    " written": " to write",
+}
+
+
+def _due_text(text: str) -> str:
+    for done, due in _TO_DO.items():
+        text = text.replace(done, due)
+    return text
+
+
+_DUE = {name: _due_text(text) for name, text in _SAID.items()}
 
 
 def add_to(commands: Subcommands) -> None:
