@@ -5,7 +5,9 @@ COPY pyproject.toml README.md LICENSE /src/
 COPY shared /src/shared
 COPY ingest /src/ingest
 COPY query /src/query
-RUN python -m venv /opt/runlake && /opt/runlake/bin/pip install --no-cache-dir --no-compile "/src[ingest]"
+# For a cluster: --build-arg EXTRAS=ingest,cluster
+ARG EXTRAS=ingest
+RUN python -m venv /opt/runlake && /opt/runlake/bin/pip install --no-cache-dir --no-compile "/src[$EXTRAS]"
 
 FROM python:3.11-slim-bookworm
 # The numbers are fixed, so that volumes keep their owners: 64200 is the group that may read the lake.

@@ -150,7 +150,8 @@ def test_an_image_runs_as_a_user_without_rights_and_has_what_its_side_needs(name
     assert image.identity.user > 1_000
     assert any(f"useradd --uid {image.identity.user} " in line for line in image.stage)
     (install,) = [line for line in image.lines if "pip install" in line]
-    assert f'"/src[{name}]"' in install
+    assert '"/src[$EXTRAS]"' in install
+    assert f"ARG EXTRAS={name}" in image.lines
     assert not any("pip install" in line or "apt-get" in line for line in image.stage)
     bases = {line.split()[1] for line in image.lines if line.startswith("FROM ")}
     assert len(bases) == 1
