@@ -18,6 +18,15 @@ function plotly() {
   return library;
 }
 
+/** @type {Promise<unknown>} */
+let turns = Promise.resolve();
+
+/** Each chart is drawn in a task of its own: what is drawn is seen, and what is pressed is heard, before the next one. */
+function turn() {
+  turns = turns.then(() => new Promise((resolve) => window.setTimeout(resolve)));
+  return turns;
+}
+
 /** Begin to load the library, where it will be needed. */
 export function preload() {
   plotly().catch(() => { /* who draws is told */ });
@@ -82,7 +91,8 @@ export class Chart {
     this.place.hidden = !figure.series.some((series) => series.y.some((value) => value !== null && (value !== 0 || figure.kind === "line")));
     if (this.place.hidden) return;
     const library = await plotly();
-    // A later figure may have come while the library was on its way.
+    await turn();
+    // A later figure may have come meanwhile.
     if (this.closed || this.figure !== figure) return;
     const bars = figure.kind === "bar";
     const traces = figure.series.map((series) => ({

@@ -79,19 +79,28 @@ export function overview(main, shell) {
     const query = place.query(now);
     const signal = abort.signal;
     const span = /** @type {[string, string]} */ ([wall(from.toISOString(), place.zone), wall(to.toISOString(), place.zone)]);
+    const shown = overTime(bucket, span, to, query, signal);
+    await shown.asked; // what is seen first is asked first: the rest would only slow it down
     await Promise.all([
-      overTime(bucket, span, to, query, signal), byModel(coarser(bucket, to.getTime() - from.getTime()), span, to, query, signal),
+      shown.drawn, byModel(coarser(bucket, to.getTime() - from.getTime()), span, to, query, signal),
       ...top.map((one) => ranking(one.name, one.panel, query, signal)), latest(query, signal),
     ]);
   }
 
   /** @param {string} bucket @param {[string, string]} span @param {Date} end @param {Query} query @param {AbortSignal} signal */
-  async function overTime(bucket, span, end, query, signal) {
+  function overTime(bucket, span, end, query, signal) {
     const asked = /** @type {Query} */ ([["bucket", bucket], ["tz", place.zone], ["measures", OVER_TIME], ["limit", "1000"], ...query]);
     const parts = [runs, rate, time];
     for (const part of parts) part.panel.from(urlOf("/api/v1/rollups", asked), { sql: true });
+    const answer = get("/api/v1/rollups", asked, signal);
+    return { asked: answer.then(() => {}, () => {}), drawn: drawOverTime(answer, bucket, span, end) };
+  }
+
+  /** @param {Promise<import("./api.js").Answer>} answer @param {string} bucket @param {[string, string]} span @param {Date} end */
+  async function drawOverTime(answer, bucket, span, end) {
+    const parts = [runs, rate, time];
     try {
-      const { data } = await get("/api/v1/rollups", asked, signal);
+      const { data } = await answer;
       const rows = data.rows, totals = data.totals;
       showTotals(totals);
       moments = [...rows.map((/** @type {any} */ row) => row.bucket), end.toISOString()];
