@@ -18,16 +18,15 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 from runlake.fields import RUN_FIELD_NAMES
 from runlake.lake.duck import quote
-from runlake.lake.place import S3
 from runlake.sqlfile import load_queries
 from runlake_query.positions import Positions, reaches
-from runlake_query.problems import Problem
 from runlake_query.reader import Reader, Snapshot
+from runlake_query.sql.fetching import LakeFile, fetch, here
 
 MAX_AGE_S = 2.0
 MAX_LIFE_S = 300.0
@@ -37,28 +36,6 @@ _FETCHED = "fetched"
 """The folder of an extract that holds files of object storage."""
 
 _SQL = load_queries("runlake_query.sql", "extracts.sql")
-
-
-class NoRoom(Problem):
-    """503: the disk has no room for a copy of what is in object storage."""
-
-    def __init__(self, missing: int, free: int) -> None:
-        super().__init__(
-            503,
-            f"SQL over a lake in object storage reads a copy of its events here: {missing:,} bytes are missing, and"
-            f" this disk has {free:,} free, half of which may be used. Give RUNLAKE_READ_MODEL a larger disk, or attach"
-            " the lake in DuckDB elsewhere.",
-            headers={"Retry-After": "600"},
-        )
-
-
-class LakeFile(NamedTuple):
-    """A Parquet file of events, and the file that says which of its rows are deleted."""
-
-    data: str
-    data_bytes: int
-    delete: str | None
-    delete_bytes: int | None
 
 
 class Files(NamedTuple):
@@ -165,9 +142,7 @@ def _write(snapshot: Snapshot, target: Path, fetched: Path | None) -> Files:
         snapshot.rows(runs)
         snapshot.rows(_SQL["recent_events"].format(path=quote(str(partial / "recent.parquet"))))
         found = [LakeFile(*row) for row in snapshot.rows(_SQL["event_files"].format(lake=quote(snapshot.lake)))]
-        remote = [file for file in found if file.data.startswith(S3)]
-        if remote:
-            _fetch(snapshot, remote, partial / _FETCHED, fetched)
+        fetch(snapshot, found, partial / _FETCHED, fetched)
         lake_positions = dict(snapshot.rows(_SQL["lake_positions"]))
         partial.rename(target)
     except BaseException:
@@ -178,40 +153,6 @@ def _write(snapshot: Snapshot, target: Path, fetched: Path | None) -> Files:
         lake_positions=lake_positions,
         runs=target / "runs.parquet",
         recent=target / "recent.parquet",
-        events=[_here(file.data, target) for file in found],
-        deletes=[_here(file.delete, target) for file in found if file.delete is not None],
+        events=[here(file.data, target / _FETCHED) for file in found],
+        deletes=[here(file.delete, target / _FETCHED) for file in found if file.delete is not None],
     )
-
-
-def _fetch(snapshot: Snapshot, remote: list[LakeFile], target: Path, before: Path | None) -> None:
-    """Have the files in `target`: as links to those that are in `before`, else as copies. Raises NoRoom,
-    duckdb.Error."""
-    target.mkdir()
-    missing = 0
-    wanted = []
-    for file in remote:
-        for path, size in ((file.data, file.data_bytes), (file.delete, file.delete_bytes)):
-            if path is not None and not _linked(before, target, PurePosixPath(path).name):
-                wanted.append(path)
-                missing += size or 0
-    free = shutil.disk_usage(target).free
-    if missing > free // 2:
-        raise NoRoom(missing, free)
-    for path in wanted:
-        place = target / PurePosixPath(path).name
-        snapshot.rows(_SQL["fetch"].format(file=quote(path), path=quote(str(place))))
-
-
-def _linked(before: Path | None, target: Path, name: str) -> bool:
-    if before is None:
-        return False
-    try:
-        (target / name).hardlink_to(before / name)
-    except OSError:  # another file system, or it was removed just now
-        return False
-    return True
-
-
-def _here(file: str, target: Path) -> str:
-    """Where a file of the lake is on this machine."""
-    return str(target / _FETCHED / PurePosixPath(file).name) if file.startswith(S3) else file

@@ -15,9 +15,5 @@ COPY (
 SELECT data_file, data_file_size_bytes, delete_file, delete_file_size_bytes
 FROM ducklake_list_files({lake}, 'events')
 
--- name: fetch
--- A file of object storage as it is, to the disk.
-COPY (SELECT content FROM read_blob({file})) TO {path} (FORMAT blob)
-
 -- name: lake_positions
 SELECT worker::VARCHAR, lake_seq FROM positions
