@@ -19,38 +19,44 @@ _DESCRIPTORS = Path("/proc/self/fd")
 _EVERYWHERE = ("0.0.0.0", "::")
 
 
-def cut_connections(endpoints: Iterable[str]) -> int:
-    """End every connection that this process accepted at these endpoints (as ZMQ_LAST_ENDPOINT has them); returns how
-    many. Those who listen go on listening."""
-    paths = set()
-    ports = set()
-    for endpoint in endpoints:
-        if endpoint.startswith("ipc://"):
-            paths.add(endpoint.removeprefix("ipc://"))
-        else:
-            parts = urlsplit(endpoint)
-            ports.add((parts.hostname or "", parts.port or 0))
-    cut = 0
-    for descriptor in _DESCRIPTORS.iterdir():
+class Connections:
+    """Those that this process accepted at these endpoints (as ZMQ_LAST_ENDPOINT has them). Who listens goes on
+    listening."""
+
+    def __init__(self, endpoints: Iterable[str] = ()) -> None:
+        self._paths = set()
+        self._ports = set()
+        for endpoint in endpoints:
+            if endpoint.startswith("ipc://"):
+                self._paths.add(endpoint.removeprefix("ipc://"))
+            else:
+                parts = urlsplit(endpoint)
+                self._ports.add((parts.hostname or "", parts.port or 0))
+
+    def cut_all(self) -> int:
+        """End every one; returns how many."""
+        return sum(self.cut(int(entry.name)) for entry in _DESCRIPTORS.iterdir())
+
+    def cut(self, descriptor: int) -> bool:
+        """End the one that has this descriptor, if it is one of them; whether it was."""
         with suppress(OSError):  # closed meanwhile, no socket, or not connected
             # A copy: the number may become another file's at any time, what the copy refers to stays the same.
-            copy = os.dup(int(descriptor.name))
+            copy = os.dup(descriptor)
             if not stat.S_ISSOCK(os.fstat(copy).st_mode):
                 os.close(copy)
-                continue
+                return False
             with closing(socket.socket(fileno=copy)) as connection:
                 connection.getpeername()
-                if _is_at(connection, paths, ports):
+                if self._has(connection):
                     connection.shutdown(socket.SHUT_RDWR)
-                    cut += 1
-    return cut
-
-
-def _is_at(connection: socket.socket, paths: set[str], ports: set[tuple[str, int]]) -> bool:
-    own = connection.getsockname()
-    if connection.family == socket.AF_UNIX:
-        return own in paths
-    if connection.family not in (socket.AF_INET, socket.AF_INET6):
+                    return True
         return False
-    host, port = own[:2]
-    return any(port == bound and (host == at or at in _EVERYWHERE) for at, bound in ports)
+
+    def _has(self, connection: socket.socket) -> bool:
+        own = connection.getsockname()
+        if connection.family == socket.AF_UNIX:
+            return own in self._paths
+        if connection.family not in (socket.AF_INET, socket.AF_INET6):
+            return False
+        host, port = own[:2]
+        return any(port == bound and (host == at or at in _EVERYWHERE) for at, bound in self._ports)

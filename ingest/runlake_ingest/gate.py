@@ -5,12 +5,16 @@ waits for the answer; a thread of its own gives it, so that a busy receiver keep
 at every second: who was allowed gets in, and when somebody was revoked, all connections are cut. The others come back
 at once, and send again what was not acknowledged; the one does not.
 
+Who has no key can still connect, and takes a descriptor until the handshake is over. The last descriptors are the
+worker's own, for journal and lake: a connection that is given one of them is ended at once.
+
 Without keys there is no gate, and the sockets are on loopback.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import threading
 import time
 from collections import Counter
@@ -25,20 +29,25 @@ from runlake.curve import ServerKeys
 from runlake.keyfolder import KeyFolder
 from runlake.logs import Log
 from runlake_ingest.allowedkeys import AllowedKeys
-from runlake_ingest.connections import cut_connections
+from runlake_ingest.connections import Connections
 
 NOT_ALLOWED: Final = "key_not_allowed"
 WRONG_SERVER_KEY: Final = "wrong_server_key"
 NO_CURVE: Final = "no_curve"
 UNFINISHED: Final = "unfinished"
-REASONS = (NOT_ALLOWED, WRONG_SERVER_KEY, NO_CURVE, UNFINISHED)
-"""Why a connection was refused. `unfinished`: it ended before that was known."""
+NO_ROOM: Final = "no_room"
+REASONS = (NOT_ALLOWED, WRONG_SERVER_KEY, NO_CURVE, UNFINISHED, NO_ROOM)
+"""Why a connection was refused. `unfinished`: it ended before that was known; `no_room`: too few descriptors are
+left."""
 
 _ZAP_ADDRESS = "inproc://zeromq.zap.01"
 _ZAP_VERSION = b"1.0"
 _ZAP_FRAMES = 6
 _LOOK_EVERY_S = 1.0
 _SAY_EVERY_S = 10.0
+_EVENTS_AT_ONCE = 256
+_OWN_DESCRIPTORS = 128
+"""Of the worker's own at least; an eighth of all where that is more."""
 _STOP_S = 5.0
 _EVENT = Struct("=Hi")
 _FAILED = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
@@ -59,7 +68,8 @@ class Gate:
         self._say_at = 0.0
         self._monitors: list[_Socket] = []
         self._watched: Sequence[_Socket] = ()
-        self._endpoints: list[str] = []
+        self._connections = Connections()
+        self._first_own = 0
         self._thread: threading.Thread | None = None
         if keys is None:
             return
@@ -74,8 +84,10 @@ class Gate:
         if self.keys is None:
             return
         self._watched = sockets
-        self._monitors = [socket.get_monitor_socket(_FAILED) for socket in sockets]
-        self._endpoints = [socket.getsockopt_string(zmq.LAST_ENDPOINT) for socket in sockets]
+        self._monitors = [socket.get_monitor_socket(_FAILED | zmq.EVENT_ACCEPTED) for socket in sockets]
+        self._connections = Connections(socket.getsockopt_string(zmq.LAST_ENDPOINT) for socket in sockets)
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._first_own = limit - max(_OWN_DESCRIPTORS, limit // 8)
         self._thread = threading.Thread(target=self._run, args=(failed,), name="gate", daemon=True)
         self._thread.start()
         self._log.info("keys_in_force", server_key=self.keys.own.public, allowed=len(self._allowed.names))
@@ -128,7 +140,7 @@ class Gate:
             return
         self._log.info("keys_changed", allowed=len(self._allowed.names), new=change.come, revoked=change.gone)
         if change.gone:
-            self._log.info("connections_cut", count=cut_connections(self._endpoints))
+            self._log.info("connections_cut", count=self._connections.cut_all())
 
     def _answer(self) -> None:
         """One question of libzmq's: may who has this key come in?"""
@@ -146,8 +158,19 @@ class Gate:
     # Who did not get that far
 
     def _read(self, monitor: _Socket) -> None:
-        event, value = _EVENT.unpack(monitor.recv_multipart(zmq.NOBLOCK)[0])
-        if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+        """What has come, up to a bounded number: who is allowed does not wait for the others."""
+        for _ in range(_EVENTS_AT_ONCE):
+            try:
+                event, value = _EVENT.unpack(monitor.recv_multipart(zmq.NOBLOCK)[0])
+            except zmq.Again:
+                return
+            self._note(event, value)
+
+    def _note(self, event: int, value: int) -> None:
+        if event == zmq.EVENT_ACCEPTED:  # the kernel gives the lowest number that is free: those below are all in use
+            if value >= self._first_own and self._connections.cut(value):
+                self._refuse(NO_ROOM)
+        elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
             mismatch = value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH
             self._refuse(NO_CURVE if mismatch else WRONG_SERVER_KEY)
         elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -143,6 +145,25 @@ def test_a_revoked_client_is_cut_off_and_the_others_come_back(site: Site, keys: 
         assert worker.wait_for("connections_cut")["count"] == 4
         assert producer.deliver(events(1)).accepted == 1  # ZeroMQ connected it again
         assert producer.position().durable == 2
+
+
+def test_a_flood_of_strangers_leaves_the_worker_the_descriptors_that_it_needs(site: Site, keys: Keys) -> None:
+    friend = keys.client("friend")
+    site.prefix = ("prlimit", "--nofile=400:400", "--")
+    with site.ingest() as worker, Producer(site.ingest_endpoint, keys=friend) as producer:
+        assert producer.deliver(events(1)).accepted == 1
+        with ExitStack() as flood:
+            for _ in range(500):
+                stranger = flood.enter_context(socket.socket(socket.AF_UNIX))
+                stranger.settimeout(30)
+                stranger.connect(site.ingest_endpoint.removeprefix("ipc://"))
+                stranger.recv(1)  # it was accepted, and greeted or cut
+            wait_until(lambda: refused(worker)["no_room"] > 0, "strangers to be turned away")
+            assert producer.deliver(events(1)).accepted == 1
+            assert producer.flush().flushed == 2  # which takes files of the lake
+        with Producer(site.ingest_endpoint, keys=friend) as late:
+            assert late.deliver(events(1)).accepted == 1
+        assert worker.terminate() == 0
 
 
 def test_a_file_that_is_no_key_keeps_nobody_else_out(site: Site, keys: Keys) -> None:
