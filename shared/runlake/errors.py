@@ -7,6 +7,7 @@ RunLakeError
 ├── WireError            the other side speaks another protocol or version
 ├── LakeError            the lake cannot be used as it is; the message says what to do
 │   └── LakeUnavailable  try again later: another program holds the catalog, or storage is away
+│       └── NoLakeYet    start the ingest worker, which makes it
 ├── AlreadyRunning       another process owns this data folder
 └── ApiError             what `runlake.connect` gives: a question was not answered
     ├── ApiUnreachable   start RunLake, or mend the address
@@ -51,6 +52,10 @@ class LakeError(RunLakeError):
 
 class LakeUnavailable(LakeError):  # noqa: N818
     """The lake cannot be reached now. Waiting and trying again is the right answer."""
+
+
+class NoLakeYet(LakeUnavailable):
+    """There is no lake in the place that the settings name."""
 
 
 class AlreadyRunning(RunLakeError):  # noqa: N818

@@ -90,9 +90,11 @@ def test_every_command_works_on_a_cluster_or_says_what_to_use_and_nothing_shows_
 
 
 def test_a_lake_that_cannot_be_reached_is_told_without_the_password(command: Command, postgres: Postgres) -> None:
+    assert "there is no lake yet at postgresql://runlake:…@" in said(command, "doctor", status=1)
     command.more["RUNLAKE_CATALOG"] = command.more["RUNLAKE_CATALOG"].replace(f":{postgres.port}/", ":1/")
     for arguments in (("verify",), ("rebuild",), ("doctor",)):
         text = said(command, *arguments, status=1)
         assert "postgresql://runlake:…@127.0.0.1:1/" in text, arguments
         assert postgres.password not in text
         assert "Traceback" not in text
+    assert "the address in RUNLAKE_CATALOG" in text

@@ -20,7 +20,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from runlake.errors import LakeUnavailable
+from runlake.errors import LakeUnavailable, NoLakeYet
 from runlake.lake import attach, duck, maintenance, schema
 from runlake.lake.attach import CATALOG, open_watch, read_lake
 from runlake.lake.durability import file_sync
@@ -184,7 +184,7 @@ def test_an_attachment_shows_the_lake_as_it_stood_whatever_is_written_merged_or_
 def test_where_no_lake_is_yet_there_is_a_reason_to_wait(nothing_yet: LakePlace) -> None:
     with closing(open_watch(nothing_yet)) as watch:
         for _ in range(2):
-            with pytest.raises(LakeUnavailable, match=r"There is no lake in .* yet: the ingest worker makes it"):
+            with pytest.raises(NoLakeYet, match=r"There is no lake in .* yet: the ingest worker makes it"):
                 watch.version()
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runlake.cli.findings import Finding, good, note, problem
-from runlake.errors import LakeError
+from runlake.errors import LakeError, NoLakeYet
 from runlake.settings import Settings
 
 _GIB = 1024**3
@@ -17,6 +17,12 @@ _LITTLE_BYTES = 5 * _GIB
 _TOO_LITTLE_BYTES = 1 * _GIB
 _NETWORK = ("nfs", "cifs", "smb", "9p", "fuse.sshfs", "vboxsf", "afs", "ceph", "gluster", "lustre")
 _MEMORY = ("tmpfs", "ramfs")
+_LOOK_AT_FILE = "stop RunLake, and look at the file; a backup of it may be needed"
+_RESTORE = "restore the data folder from a backup"
+_ELSEWHERE = (
+    "see that PostgreSQL and the object storage can be reached from here: with the address in RUNLAKE_CATALOG, the"
+    " password (PGPASSWORD, ~/.pgpass), and the AWS_* variables"
+)
 _OTHER_FOLDER = "choose another with --data or RUNLAKE_DATA"
 
 
@@ -45,8 +51,9 @@ def check_data_folder(settings: Settings) -> Iterator[Finding]:
 def check_catalog(settings: Settings) -> Iterator[Finding]:
     """Whether the lake's catalog opens, and is of a version that this RunLake reads."""
     place = settings.lake
+    none_yet = note(f"there is no lake yet at {place.told}; the ingest worker makes it at its first start")
     if not place.is_clustered and not place.catalog_file.exists():
-        yield note(f"there is no lake yet at {place.told}; the ingest worker makes it at its first start")
+        yield none_yet
         return
     if importlib.util.find_spec("duckdb") is None:
         yield note(f"the lake at {place.told} was not opened, because duckdb is missing")
@@ -58,10 +65,14 @@ def check_catalog(settings: Settings) -> Iterator[Finding]:
         with read_lake(place) as connection:
             schema = check_version(connection, CATALOG)
             identity = lake_id(connection, CATALOG)
+    except NoLakeYet:
+        yield none_yet
     except LakeError as error:
-        yield problem(str(error), "stop RunLake, and look at the file; a backup of it may be needed")
+        yield problem(str(error), _ELSEWHERE if place.is_remote else _LOOK_AT_FILE)
     except Exception as error:  # noqa: BLE001 (whatever DuckDB says about a damaged catalog)
-        yield problem(f"the lake at {place.told} cannot be opened: {error}", "restore the data folder from a backup")
+        yield problem(
+            f"the lake at {place.told} cannot be opened: {error}", _ELSEWHERE if place.is_remote else _RESTORE
+        )
     else:
         yield good(f"lake {identity}, schema version {schema}, opens")
 

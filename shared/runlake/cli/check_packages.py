@@ -45,7 +45,7 @@ def _extensions(place: LakePlace) -> Finding:
     try:
         connect(place=place).close()
     except LakeError as error:
-        return problem(str(error), _INSTALL_CLUSTER if place.is_clustered or not place.storage_folder else _INSTALL)
+        return problem(str(error), _INSTALL_CLUSTER if place.is_remote else _INSTALL)
     except Exception as error:  # noqa: BLE001 (whatever DuckDB says about a binary that does not fit)
         return problem(f"DuckDB cannot load its extensions: {error}", f"{_INSTALL} --force-reinstall")
     return good(f"DuckDB loads {' and '.join(extensions_for(place))} from their packages, without a download")

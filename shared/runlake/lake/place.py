@@ -51,6 +51,11 @@ class LakePlace(Struct, frozen=True):
         return self.catalog.startswith(POSTGRESQL)
 
     @property
+    def is_remote(self) -> bool:
+        """Whether any part of it may be on another machine."""
+        return self.is_clustered or self.storage_folder is None
+
+    @property
     def catalog_file(self) -> Path:
         """The file of a SQLite catalog. Raises LakeError for another."""
         if self.is_clustered:

@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 import psycopg
 
-from runlake.errors import LakeUnavailable
+from runlake.errors import NoLakeYet
 from runlake.lake.duck import CATALOG_SECRET, load_for, quote
 from runlake.lake.place import LakePlace
 from runlake.lake.postgres import connect, ducklake_address, unavailable
@@ -66,7 +66,7 @@ class PostgresWatch:
             self.close()
             raise unavailable(self._place, error) from None
         if row is None:
-            raise LakeUnavailable(f"There is no lake in {self._place.told} yet: the ingest worker makes it.")
+            raise NoLakeYet(f"There is no lake in {self._place.told} yet: the ingest worker makes it.")
         return int(row[0]), str(row[1])
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 
 import duckdb
 
-from runlake.errors import LakeUnavailable
+from runlake.errors import LakeUnavailable, NoLakeYet
 from runlake.lake.duck import CATALOG, quote
 from runlake.sqlfile import load_queries
 
@@ -138,8 +138,8 @@ class SqliteWatch:
         status = self._path.stat()
         return _Rest(status.st_ino, status.st_size, status.st_mtime_ns)
 
-    def _missing(self) -> LakeUnavailable:
-        return LakeUnavailable(f"There is no catalog at {self._path} yet: the ingest worker makes it.")
+    def _missing(self) -> NoLakeYet:
+        return NoLakeYet(f"There is no catalog at {self._path} yet: the ingest worker makes it.")
 
     def _unreadable(self, reason: str) -> LakeUnavailable:
         return LakeUnavailable(f"The catalog {self._path} cannot be read: {reason}")
