@@ -29,7 +29,7 @@ def kill_worker(story: Story) -> None:
 def stop_worker(story: Story) -> None:
     """SIGSTOP of a worker for a while."""
     with _frozen(story.any_worker()):
-        story.last_for(2, 60)
+        story.last_for(1.5, 60)
 
 
 def kill_query(story: Story) -> None:
@@ -40,7 +40,7 @@ def kill_query(story: Story) -> None:
 def stop_query(story: Story) -> None:
     """SIGSTOP of a query process for a while."""
     with _frozen(story.any_query()):
-        story.last_for(2, 60)
+        story.last_for(1.5, 60)
 
 
 def kill_everything(story: Story) -> None:
@@ -58,6 +58,18 @@ def kill_haproxy(story: Story) -> None:
     story.haproxy.start()
 
 
+# The list of workers
+
+
+def change_list(story: Story) -> None:
+    """A worker comes, takes its share, and goes: its runs move to the others."""
+    with story.one_more_worker() as worker:
+        story.cluster.list_workers(worker)
+        story.last_for(1.5, 60)
+        story.cluster.command("workers", "remove", worker.id, "--json")
+        worker.terminate()
+
+
 # The catalog
 
 
@@ -69,7 +81,7 @@ def restart_postgres(story: Story) -> None:
 def kill_postgres(story: Story) -> None:
     """kill -9 of the server and all of its processes."""
     story.postgres.kill()
-    story.last_for(2, 60)
+    story.last_for(1.5, 60)
     story.postgres.start()
 
 
@@ -77,7 +89,7 @@ def freeze_postgres(story: Story) -> None:
     """The server is there, and does not answer."""
     story.postgres.freeze()
     try:
-        story.last_for(2, 60)
+        story.last_for(1.5, 60)
     finally:
         story.postgres.thaw()
 
@@ -91,7 +103,7 @@ def store_refuses(story: Story) -> None:
     story.store.refusing = True
     try:
         wait_until(lambda: story.store.struck > before, "somebody asks the storage")
-        story.last_for(2, 60)
+        story.last_for(1.5, 60)
     finally:
         story.store.refusing = False
 
@@ -102,7 +114,7 @@ def store_is_slow(story: Story) -> None:
     story.store.delay_s = 12 if story.long else 1
     try:
         wait_until(lambda: story.store.struck > before, "somebody asks the storage")
-        story.last_for(2, 60)
+        story.last_for(1.5, 60)
     finally:
         story.store.delay_s = 0
 
@@ -117,7 +129,7 @@ def skew_clocks(story: Story) -> None:
         story.clocks[ahead].jump_clock(story.dice.uniform(1, 12) * _HOUR_S),
         story.clocks[behind].jump_clock(-story.dice.uniform(1, 12) * _HOUR_S),
     ]
-    story.last_for(2, 60)
+    story.last_for(1.5, 60)
     for rule in rules:
         assert rule.hits > 0
         rule.end()
@@ -129,19 +141,19 @@ def skew_clocks(story: Story) -> None:
 def cut_worker(story: Story) -> None:
     """The cable of a worker is pulled, and put back."""
     with _pulled(story, story.any_worker().host):
-        story.last_for(2, 60)
+        story.last_for(1.5, 60)
 
 
 def cut_query(story: Story) -> None:
     """The cable of a query process is pulled, and put back."""
     with _pulled(story, story.any_query().host):
-        story.last_for(2, 60)
+        story.last_for(1.5, 60)
 
 
 def cut_postgres(story: Story) -> None:
     """The cable of PostgreSQL is pulled, and put back."""
     with _pulled(story, story.postgres_host):
-        story.last_for(2, 60)
+        story.last_for(1.5, 60)
 
 
 def _by_name(*faults: Fault) -> dict[str, Fault]:
@@ -154,6 +166,7 @@ FAULTS = _by_name(
     kill_query,
     stop_query,
     kill_haproxy,
+    change_list,
     restart_postgres,
     kill_postgres,
     freeze_postgres,

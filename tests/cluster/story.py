@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,7 +15,7 @@ from cluster.oracle import ClusterFacts, settled
 from cluster.senders import Senders
 from cluster.storeproxy import StoreProxy
 from faults.faultlayer import FaultLayer
-from support.cluster import Cluster, Node
+from support.cluster import Cluster, Node, Worker
 from support.haproxy import HAProxy
 from support.network import Network
 from support.objectstore import ObjectStore, environment
@@ -24,7 +24,7 @@ from support.processes import pauses
 
 _AGENTS = 3
 _PER_SECOND = 100
-_FLAGS = ("--flush-interval-ms", "500", "--maintenance-interval-ms", "4000", "--maintenance-keep-s", "60")
+_FLAGS = ("--flush-interval-ms", "2000", "--maintenance-interval-ms", "4000", "--maintenance-keep-s", "60")
 
 
 class Story:
@@ -50,6 +50,7 @@ class Story:
         self.asked_again = 0
         self._fault_layer = fault_layer
         self._object_store = object_store
+        self._more = 3  # numbers of workers that were there
         self._began = time.monotonic()
 
     # What runs
@@ -71,6 +72,19 @@ class Story:
 
     def any_query(self) -> Node:
         return self.dice.choice(self.cluster.queries)
+
+    @contextmanager
+    def one_more_worker(self) -> Iterator[Worker]:
+        """A worker that serves, and is not on the list; to be off it, and stopped, when the block ends."""
+        self._more += 1
+        worker = self.cluster.add_worker(self._more)
+        try:
+            worker.start()
+            worker.wait()
+            yield worker
+        finally:
+            worker.close()
+            self.cluster.workers.remove(worker)
 
     def last_for(self, short_s: float, long_s: float) -> None:
         """Let the fault last: here time itself is what is tested."""
