@@ -5,8 +5,10 @@ Any number of connections attach such a catalog, also in one process: so these t
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
@@ -85,7 +87,8 @@ def make(place: LakePlace) -> UUID:
 class Writer:
     """Flushes one message at a time."""
 
-    def __init__(self, place: LakePlace) -> None:
+    def __init__(self, place: LakePlace, worker: UUID = WORKER) -> None:
+        self.worker = worker
         self.connection = duck.connect(place=place)
         attach.attach_for_writing(self.connection, place)
         self.seq = 0
@@ -93,7 +96,7 @@ class Writer:
     def flush(self, times: int = 1) -> None:
         for _ in range(times):
             self.seq += 1
-            worker, seq = f"'{WORKER}'::UUID AS worker", f"{self.seq}::BIGINT"
+            worker, seq = f"'{self.worker}'::UUID AS worker", f"{self.seq}::BIGINT"
             self.connection.execute("BEGIN")
             self.connection.execute(
                 f"INSERT INTO {CATALOG}.run_changes BY NAME SELECT {worker}, {seq} AS seq, now() AS received_at, 'p' AS"
@@ -101,7 +104,7 @@ class Writer:
                 " 'r' AS run_id"
             )
             self.connection.execute(
-                f"INSERT INTO {CATALOG}.deliveries VALUES ('{WORKER}', {seq}, now(), 'p', {seq}, {seq}, 1, 1, 0, 0)"
+                f"INSERT INTO {CATALOG}.deliveries VALUES ('{self.worker}', {seq}, now(), 'p', {seq}, {seq}, 1, 1, 0, 0)"
             )
             self.connection.execute(
                 f"INSERT INTO {CATALOG}.flushes BY NAME SELECT {worker}, {seq} AS segment, {seq} AS first_seq,"
@@ -146,6 +149,18 @@ def test_a_lake_is_made_written_and_read_as_on_one_machine(
     assert sum(key.startswith("a/lake/main/run_changes/") for key in keys) == 3
     assert not any("flushes" in key for key in keys), "the small rows are in the catalog itself"
     assert attach.catalog_bytes(place) > 1_000_000
+
+
+def test_a_catalog_on_this_machine_goes_with_object_storage_too(bucket: str, tmp_path: Path) -> None:
+    place = LakePlace(CatalogAddress(f"sqlite:{tmp_path}/catalog.sqlite"), bucket)
+    lake = make(place)
+    with writing(place) as writer:
+        writer.flush()
+    with closing(open_watch(place)) as watch, duck.connect() as reader:
+        for number in range(2):
+            watch.attach(reader, f"lake_{number}", tmp_path / f"copy-{number}.sqlite")
+            assert reads(reader, f"lake_{number}") == (1, 1)
+            assert schema.lake_id(reader, f"lake_{number}") == lake
 
 
 def test_workers_that_start_at_once_make_one_lake(nothing_yet: LakePlace) -> None:
@@ -353,6 +368,28 @@ def test_readers_need_the_right_to_select_and_to_get_objects_and_no_other(
                 intruder.execute(f"INSERT INTO {CATALOG}.identity VALUES (uuid(), now())")
 
 
+def test_workers_that_write_at_once_beside_maintenance_lose_nothing_and_need_not_try_again(place: LakePlace) -> None:
+    def write(worker: UUID) -> None:
+        with closing(Writer(place, worker)) as writer:
+            writer.flush(12)
+
+    with (
+        ThreadPoolExecutor(3) as threads,
+        writing(place) as maintaining,
+        closing(file_sync(place)) as sync,
+    ):
+        at_work = [threads.submit(write, uuid4()) for _ in range(3)]
+        maintainer = Maintainer(maintaining.connection, place, Limits(3_600, 2**25), sync)
+        while not all(future.done() for future in at_work):
+            for step in maintainer.plan()[1]:
+                maintainer.run(step)
+        for future in at_work:
+            future.result()
+    with read_lake(place) as reader:
+        assert reads(reader, CATALOG) == (36, 36)
+        assert [check.wrong for check in check_rows(reader)] == [[], [], [], []]
+
+
 def test_what_maintenance_does_to_a_cluster_loses_nothing_and_leaves_files_of_others_alone(
     nothing_yet: LakePlace, object_store: ObjectStore, bucket: str
 ) -> None:
@@ -412,6 +449,20 @@ def test_no_error_shows_the_password(place: LakePlace, postgres: Postgres) -> No
         for said in _errors(write, make_it, open_watch(elsewhere).version):
             assert password not in said
             assert "127.0.0.1" in said
+
+
+def test_storage_that_does_not_answer_is_an_error_when_its_time_is_over(
+    place: LakePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with writing(place) as writer:
+        writer.flush()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with read_lake(place) as reader:
+            reader.execute("SET http_timeout = 1")
+            reader.execute("SET http_retries = 0")
+            with pytest.raises(duckdb.IOException, match="Timeout was reached"):
+                reads(reader, CATALOG)
 
 
 def test_storage_that_answers_503_is_an_error_and_no_hang(place: LakePlace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,18 +1,16 @@
-"""`runlake maintain`: does by hand what the worker does between its flushes, while none runs; or says what is due."""
+"""`runlake maintain`: does by hand what the worker does between its flushes; or says what is due."""
 
 from __future__ import annotations
 
 import argparse
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from runlake import settings as settings_module
 from runlake.cli.failure import CommandFailed
 from runlake.cli.lakehere import need_lake
+from runlake.cli.maintainlock import alone_with_lake
 from runlake.cli.output import print_json
 from runlake.cli.subcommands import Subcommands
 from runlake.errors import LakeError
@@ -60,7 +58,8 @@ def add_to(commands: Subcommands) -> None:
         "maintain",
         help="merge small files of the lake and remove replaced ones",
         description="Merge the lake's small files and remove what was replaced. The running worker does this by itself;"
-        " by hand it is done while no worker runs. Exit status 0 when it is done, else 1.",
+        " by hand it is done while no worker runs, or in turn with the workers of a cluster."
+        " Exit status 0 when it is done, else 1.",
     )
     parser.add_argument("--dry-run", action="store_true", help="only say what is due; works while the worker runs")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -90,7 +89,7 @@ def maintain(arguments: argparse.Namespace) -> int:
             lines.append(_DUE["orphans"])
             counts.append(orphans)
     else:
-        with _alone(settings):
+        with alone_with_lake(settings):
             found, done = _do(settings, limits)
         lines = [_SAID[each.step.name].format(table=each.step.table) for each in done]
         counts = [each.count for each in done]
@@ -196,23 +195,3 @@ def _summed(done: list[Done]) -> list[Done]:
             before = summed.get(key)
             summed[key] = each if before is None else replace(before, count=before.count + each.count)
     return list(summed.values())
-
-
-@contextmanager
-def _alone(settings: Settings) -> Iterator[None]:
-    """Hold the lock that a worker holds while it runs. Raises CommandFailed when one does."""
-    settings.ingest_folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(settings.ingest_folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            owner = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            raise CommandFailed(
-                f"the ingest worker (process {owner}) uses {settings.data}, and looks after the lake by itself; its"
-                f" page http://{settings.metrics}/metrics says what it has done. `--dry-run` says what is due; to do it"
-                " by hand, stop the worker first."
-            ) from None
-        yield
-    finally:
-        os.close(lock)

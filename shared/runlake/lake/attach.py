@@ -42,7 +42,7 @@ class Watch(Protocol):
 def open_watch(place: LakePlace) -> Watch:
     """A watch over the catalog of a lake, which need not be there yet. Raises LakeError."""
     if not place.is_clustered:
-        return SqliteWatch(place.catalog_file)
+        return SqliteWatch(place.catalog_file, place if place.is_remote else None)
     need_psycopg()
     from runlake.lake.postgrescatalog import PostgresWatch  # noqa: PLC0415 (an extra)
 

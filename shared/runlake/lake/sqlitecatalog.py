@@ -13,7 +13,8 @@ from typing import NamedTuple, TypeVar
 import duckdb
 
 from runlake.errors import LakeUnavailable, NoLakeYet
-from runlake.lake.duck import CATALOG, quote
+from runlake.lake.duck import CATALOG, load_for, quote
+from runlake.lake.place import LakePlace
 from runlake.sqlfile import load_queries
 
 _SQL = load_queries("runlake.lake", "attach.sql")
@@ -42,8 +43,10 @@ class SqliteWatch:
     nobody has the catalog open, and after each use of it is seen whether it was so all the time.
     """
 
-    def __init__(self, catalog: Path) -> None:
+    def __init__(self, catalog: Path, place: LakePlace | None = None) -> None:
+        """`place`: that of the lake, where a DuckDB needs more than the usual extensions to read its files."""
         self._path = catalog
+        self._to_load = place
         self._connection: sqlite3.Connection | None = None
         self._opened = 0
         self._inode: tuple[int, int] | None = None
@@ -63,6 +66,9 @@ class SqliteWatch:
     def attach(self, connection: duckdb.DuckDBPyConnection, name: str, file: Path) -> None:
         """Attach the catalog as it stands, as `name`, through a copy in `file`. Raises LakeUnavailable,
         duckdb.Error."""
+        if self._to_load is not None:
+            load_for(connection, self._to_load)
+            self._to_load = None
         self.copy_to(file)
         attach_copy(connection, file, name)
 
