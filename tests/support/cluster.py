@@ -165,9 +165,9 @@ class Cluster:
 
     # What it is made of
 
-    def add_worker(self) -> Worker:
-        """One more, which is neither started nor on the list."""
-        number = len(self.workers) + 1
+    def add_worker(self, number: int | None = None) -> Worker:
+        """One more, which is neither started nor on the list; by default it has the next number."""
+        number = number or len(self.workers) + 1
         host = self._network.add_host() if self._network is not None else None
         sockets = [
             f"tcp://{host.address}:{port}" if host is not None else f"ipc://{self._sockets}/{letter}{number}"
