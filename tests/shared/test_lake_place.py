@@ -143,6 +143,19 @@ def test_credentials_that_cannot_be_used_are_an_error_that_shows_none(environ: d
     assert PASSWORD not in str(refused.value)
 
 
+def test_object_storage_has_deadlines_and_a_bounded_number_of_tries() -> None:
+    names = ("http_timeout", "http_retries", "http_retry_wait_ms", "http_retry_backoff")
+    with duck.connect() as connection:
+        connection.load_extension(str(duck.extension_path("httpfs")))
+        prepare_storage(connection, "s3://abc/", KEYS)
+        found = connection.execute(f"SELECT {', '.join(f'current_setting({name!r})' for name in names)}").fetchone()
+    assert found is not None
+    timeout_s, retries, first_wait_ms, backoff = map(float, found)
+    waits_s = sum(first_wait_ms * backoff**number for number in range(int(retries))) / 1000
+    assert waits_s + timeout_s * (retries + 1) < 60, "what reads is told within a minute"
+    assert retries >= 2
+
+
 def _secret(environ: dict[str, str]) -> str:
     with duck.connect() as connection:
         connection.load_extension(str(duck.extension_path("httpfs")))
