@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -78,6 +80,27 @@ def test_a_whole_lake_is_right_beside_a_running_worker_and_after_a_kill(site: Si
         assert "✓ journal: 2 messages that wait for the lake" in done.stdout
         worker.kill()
     assert report(command) == {}
+
+
+def test_files_that_are_replaced_while_they_are_looked_at_are_no_fault(site: Site, command: Command) -> None:
+    often = ("--flush-interval-ms", "20", "--maintenance-interval-ms", "50", "--maintenance-keep-s", "1")
+    done = threading.Event()
+
+    def go_on() -> None:
+        with Producer(site.ingest_endpoint) as producer:
+            number = 0
+            while not done.is_set():
+                producer.deliver([started(f"run-{number}"), event(number)])
+                number += 1
+
+    with site.ingest(*often), ThreadPoolExecutor(1) as pool:
+        busy = pool.submit(go_on)
+        try:
+            for _ in range(3):
+                assert report(command) == {}
+        finally:
+            done.set()
+        busy.result()
 
 
 def test_a_bit_that_flipped_in_the_journal_is_told(site: Site, command: Command) -> None:

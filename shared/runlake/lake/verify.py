@@ -64,17 +64,21 @@ def _comparable(name: str, kind: str) -> str:
     return f"{name}::{kind} AS {name}"
 
 
+def live_files(connection: duckdb.DuckDBPyConnection, place: LakePlace) -> dict[str, tuple[int, int]]:
+    """The Parquet files that the catalog names, with their sizes in bytes and their rows. Raises duckdb.Error."""
+    rows = connection.execute(_SQL["live_files"].format(**_NAMES)).fetchall()
+    return {
+        f"{place.storage}main/{table}/{path}" if relative else path: (size, count)
+        for table, path, relative, size, count in rows
+    }
+
+
 def check_files(connection: duckdb.DuckDBPyConnection, place: LakePlace, limits: Limits, now: Any) -> Check:
     """The Parquet files against the catalog. Raises duckdb.Error for the catalog's own faults."""
-    live = connection.execute(_SQL["live_files"].format(**_NAMES)).fetchall()
-    wrong = []
-    size = 0
-    for table, path, relative, size_said, rows in live:
-        size += size_said
-        file = f"{place.storage}main/{table}/{path}" if relative else path
-        problem = _problem_of_file(connection, place, file, size_said, rows)
-        if problem:
-            wrong.append(f"{file}: {problem}")
+    live = live_files(connection, place)
+    problems = ((file, _problem_of_file(connection, place, file, *said)) for file, said in live.items())
+    wrong = [f"{file}: {problem}" for file, problem in problems if problem]
+    size = sum(said for said, _ in live.values())
     notes = [
         f"{path}: no transaction has committed it; maintenance removes it"
         for path in old_orphans(connection, place, limits, now)
