@@ -104,7 +104,8 @@ class Writer:
                 " 'r' AS run_id"
             )
             self.connection.execute(
-                f"INSERT INTO {CATALOG}.deliveries VALUES ('{self.worker}', {seq}, now(), 'p', {seq}, {seq}, 1, 1, 0, 0)"
+                f"INSERT INTO {CATALOG}.deliveries"
+                f" VALUES ('{self.worker}', {seq}, now(), 'p', {seq}, {seq}, 1, 1, 0, 0)"
             )
             self.connection.execute(
                 f"INSERT INTO {CATALOG}.flushes BY NAME SELECT {worker}, {seq} AS segment, {seq} AS first_seq,"
