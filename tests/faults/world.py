@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 from urllib.request import urlopen
+from uuid import UUID
 
 import msgspec
 import zmq
@@ -116,8 +117,8 @@ class World:
         """Emit a little again and again, until it has come about."""
         for _ in range(_EMIT_AT_MOST):
             self.emit(500, producers=1)
-            all_accepted = self.messages
-            wait_until(lambda: condition() or accepted(self.site) >= all_accepted, what, DEADLINE_S)  # noqa: B023
+            emitted = self.messages
+            wait_until(lambda: condition() or position(self.site).durable >= emitted, what, DEADLINE_S)  # noqa: B023
             if condition():
                 return
         raise AssertionError(f"not within {_EMIT_AT_MOST} times: {what}")
@@ -283,15 +284,20 @@ def finish_producer(producer: subprocess.Popen[str]) -> tuple[int, str]:
 
 def accepted(site: Site) -> int:
     """The worker's accepted position; 0 while it does not answer."""
+    return position(site).accepted
+
+
+def position(site: Site) -> wire.Position:
+    """How far the worker is; nowhere while it does not answer."""
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.linger = 0
         socket.connect(site.ingest_endpoint)
         socket.send(wire.encode_frame(wire.PositionRequest()))
         if not socket.poll(1_000):
-            return 0
+            return wire.Position(lake=UUID(int=0), worker=UUID(int=0), accepted=0, durable=0, flushed=0)
         reply = wire.decode_reply(socket.recv())
     assert isinstance(reply, wire.Position)
-    return reply.accepted
+    return reply
 
 
 class Ear:
