@@ -20,6 +20,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import psycopg
+
 import runlake
 from benchmarks.figures import figure, percentile
 from cluster.storeproxy import StoreProxy
@@ -31,25 +33,22 @@ from support.producer import Producer
 from support.samples import events
 
 TESTS = Path(__file__).parents[1]
-SIZES = (1, 2, 4)
 _SENDERS = 4
 _READERS = 4
 _PROBE_RATE = 20
 _INSERTED = "SELECT relname, n_tup_ins::BIGINT FROM pg_stat_user_tables WHERE schemaname = 'public' AND n_tup_ins > 0"
+_SNAPSHOTS = "SELECT count(*) FROM ducklake_snapshot"
 _TRANSACTIONS = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"
 
 
 def run(short: bool) -> None:
+    shapes = [(1, 1)] if short else [(1, 1), (2, 1), (4, 1), (1, 2), (1, 4)]
     with Postgres(durable=True) as postgres, ObjectStore() as store:
-        for size in SIZES[:1] if short else SIZES:
-            with _cluster(postgres, store, workers=size, queries=1) as cluster:
+        for workers, queries in shapes:
+            with _cluster(postgres, store, workers, queries) as cluster:
                 _ingest(postgres, cluster, 4_000 if short else 400_000)
                 _freshness(cluster, 0.5 if short else 10.0)
-                if size == 1:
-                    _reads(cluster, 0.5 if short else 8.0)
-        for size in () if short else SIZES[1:]:
-            with _cluster(postgres, store, workers=1, queries=size) as cluster:
-                _reads(cluster, 8.0)
+                _reads(cluster, 0.5 if short else 8.0)
         _costs_of_a_flush(postgres, store, 3 if short else 30)
 
 
@@ -70,7 +69,7 @@ def _ingest(postgres: Postgres, cluster: Cluster, messages: int) -> None:
     each = str(messages // _SENDERS)
     took = [float(line) for line in _children(cluster, "cluster_sender", [(cluster.endpoints, n, each) for n in names])]
     seconds = perf_counter() - begun
-    facts: dict[str, Any] = {"workers": len(cluster.workers), "senders": _SENDERS, "messages": messages}
+    facts = {**_shape(cluster), "senders": _SENDERS, "messages": messages}
     figure("cluster: durable messages", messages / max(took), "messages/s", **facts)
     figure(
         "cluster: catalog transactions under load",
@@ -109,9 +108,12 @@ def _freshness(cluster: Cluster, seconds: float) -> None:
     emitter.close(5)
     for share, name in ((0.5, "p50"), (0.99, "p99")):
         figure(
-            f"cluster: emit to visible {name}", percentile(took, share) * 1000, "ms", workers=len(cluster.workers),
-            probes=len(took),
+            f"cluster: emit to visible {name}", percentile(took, share) * 1000, "ms", **_shape(cluster), probes=len(took)
         )  # fmt: skip
+
+
+def _shape(cluster: Cluster) -> dict[str, Any]:
+    return {"workers": len(cluster.workers), "queries": len(cluster.queries)}
 
 
 def _visible(cluster: Cluster, run_id: str) -> bool:
@@ -125,7 +127,7 @@ def _reads(cluster: Cluster, seconds: float) -> None:
     for line in _children(cluster, "cluster_reader", arguments):
         for name, values in json.loads(line).items():
             took.setdefault(name, []).extend(values)
-    facts: dict[str, Any] = {"queries": len(cluster.queries), "readers": _READERS}
+    facts = {**_shape(cluster), "readers": _READERS}
     figure("cluster: reads", sum(map(len, took.values())) / seconds, "/s", **facts)
     for name, values in took.items():
         for share, which in ((0.5, "p50"), (0.99, "p99")):
@@ -152,9 +154,9 @@ def _costs_of_a_flush(postgres: Postgres, store: ObjectStore, flushes: int) -> N
                 producer.deliver(events(500))
                 producer.flush()
             seconds = perf_counter() - begun
-            transactions = _transactions(postgres, database) - transactions
             requests = proxy.requests - requests
             after = _inserted(postgres, database)
+            transactions = _transactions(postgres, database) - transactions
     added = {name: (count - rows.get(name, 0)) / flushes for name, count in after.items()}
     facts: dict[str, Any] = {"flushes": flushes, "messages_each": 500}
     tables = {name: round(count, 1) for name, count in added.items() if count}
@@ -170,7 +172,17 @@ def _transactions(postgres: Postgres, database: str) -> int:
 
 
 def _inserted(postgres: Postgres, database: str) -> dict[str, int]:
-    return dict(postgres.rows(_INSERTED, database=database))
+    """How many rows each table of the catalog ever got, once the server's statistics have all of them."""
+
+    with psycopg.connect(postgres.url(database)) as connection:  # one transaction, however often it looks
+
+        def counted() -> dict[str, int]:
+            connection.execute("SELECT pg_stat_clear_snapshot()")
+            return dict(connection.execute(_INSERTED).fetchall())
+
+        snapshots = connection.execute(_SNAPSHOTS).fetchall()[0][0]
+        wait_until(lambda: counted().get("ducklake_snapshot", 0) >= snapshots, "the statistics have all")
+        return counted()
 
 
 def _children(cluster: Cluster, module: str, arguments: Sequence[tuple[str, ...]]) -> list[str]:

@@ -121,6 +121,10 @@ class Postgres:
     def thaw(self) -> None:
         self._signal_all(signal.SIGCONT)
 
+    def logged(self) -> str:
+        """What it has logged so far."""
+        return self._log.read_text("utf-8", "replace")
+
     # Its databases
 
     def url(self, database: str = "postgres") -> str:
