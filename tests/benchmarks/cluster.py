@@ -106,10 +106,9 @@ def _freshness(cluster: Cluster, seconds: float) -> None:
         took.append(perf_counter() - begun)
         pause.wait(1 / _PROBE_RATE)
     emitter.close(5)
+    facts = {**_shape(cluster), "probes": len(took)}
     for share, name in ((0.5, "p50"), (0.99, "p99")):
-        figure(
-            f"cluster: emit to visible {name}", percentile(took, share) * 1000, "ms", **_shape(cluster), probes=len(took)
-        )  # fmt: skip
+        figure(f"cluster: emit to visible {name}", percentile(took, share) * 1000, "ms", **facts)
 
 
 def _shape(cluster: Cluster) -> dict[str, Any]:
