@@ -13,7 +13,10 @@ from pathlib import Path
 import duckdb
 
 from runlake.lake.attach import Watch
+from runlake.lake.duck import load_for
+from runlake.lake.sqlitecatalog import attach_copy
 from runlake_query.folder import Folder
+from runlake_query.lookout import Lookout
 from runlake_query.positions import Positions
 
 
@@ -35,19 +38,35 @@ class Copies:
         self._cursor = cursor
         self._lock = threading.Lock()
         self._made = 0
+        self._ready = False
         self._newest: Copy | None = None
         self._replaced: list[Copy] = []
 
-    def make(self, watch: Watch) -> Copy:
-        """Copy the catalog and attach the copy, without lending it yet. Raises LakeUnavailable, duckdb.Error."""
+    @contextmanager
+    def make(self, watch: Watch, lookout: Lookout) -> Iterator[tuple[Copy, duckdb.DuckDBPyConnection]]:
+        """Copy the catalog for a block that asks it, by a connection of the lookout; then it is attached here, and not
+        yet lent. Raises LakeError, LakeUnavailable, duckdb.Error.
+
+        What is attached here is what the block has asked, or (in PostgreSQL) newer.
+        """
         self._made += 1
         copy = Copy(f"lake_{self._made}", self._folder.catalog_copy(self._made))
         try:
-            watch.attach(self._cursor, copy.name, copy.file)
+            with lookout.attached(watch, copy.name, copy.file) as connection:
+                yield copy, connection
+            if not self._ready:
+                load_for(self._cursor, lookout.place)
+                self._ready = True
+            self._attach(watch, copy)
         except BaseException:
             _delete(copy.file)
             raise
-        return copy
+
+    def _attach(self, watch: Watch, copy: Copy) -> None:
+        if copy.file.exists():
+            attach_copy(self._cursor, copy.file, copy.name)
+        else:
+            watch.attach(self._cursor, copy.name, copy.file)
 
     def discard(self, copy: Copy) -> None:
         """Drop a copy that was made and never lent."""

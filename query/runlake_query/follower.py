@@ -51,6 +51,7 @@ from runlake_query.feedlink import FeedLink
 from runlake_query.feedlog import FeedLog
 from runlake_query.folder import Folder
 from runlake_query.logorder import Stretch, in_order, read_stretches
+from runlake_query.lookout import Lookout
 from runlake_query.model import ReadModel, read_lake_positions, read_positions
 from runlake_query.positions import Positions
 from runlake_query.pricing import STEP_RUNS, Pricing, list_in_lake
@@ -116,7 +117,6 @@ class Follower:
         self._folder = folder
         self._model = model
         self._cursor = model.cursor()
-        self._looking = model.cursor()
         self._changes = changes or Nobody()
         self._applier = Applier(self._cursor, self._changes)
         self._pricing = Pricing(self._cursor, log, reprice_runs, model.changed)
@@ -124,6 +124,7 @@ class Follower:
         self._feed_log = FeedLog(folder.path / "feed.log")
         self._checkpoints = Checkpoints(self._cursor, self._feed_log.clear)
         self._copies = copies
+        self._lookout = Lookout(place)
         self._progress = progress
         self._log = log
         self._refresh_s = refresh_s
@@ -170,6 +171,7 @@ class Follower:
             self._fetcher.shutdown(wait=not self.is_stuck)
             if not self.is_stuck:
                 self._watch.close()
+                self._lookout.close()
             self._feed_log.close()
 
     def _apply_log(self) -> None:
@@ -410,31 +412,22 @@ class Follower:
             self._sweeping = self._fetcher.submit(self._copies.sweep)
 
     def _look(self, seen: object, confirmed: dict[UUID, tuple[int, int]]) -> _Fetched | None:
-        """On the second thread: has the catalog changed? Then copy it, attach the copy, and see what it holds beyond
-        what is `confirmed`."""
+        """On the second thread: has the catalog changed? Then copy it, see what it holds beyond what is `confirmed`,
+        and attach the copy. In the read model's DuckDB no table of it is asked: see `lookout.py`."""
         version = self._watch.version()
         if version == seen:
             return None
-        copy = self._copies.make(self._watch)
-        try:
-            lake = self._identify(copy)
-            flushed = lake_positions(self._looking, copy.name)
+        with self._copies.make(self._watch, self._lookout) as (copy, looking):
+            lake = self._identify(looking, copy.name)
+            flushed = lake_positions(looking, copy.name)
             at = {worker: seq for worker, (seq, _) in confirmed.items()}
-            stretches = in_order(read_stretches(self._looking, copy.name, at), at)
-            prices = list_in_lake(self._looking, copy.name)
-            books, removals = self._books(copy, flushed, confirmed), removals_in_lake(self._looking, copy.name)
-            return _Fetched(version, copy, lake, flushed, stretches, prices, books, removals)
-        except BaseException:
-            self._copies.discard(copy)
-            raise
-
-    def _books(
-        self, copy: Copy, flushed: dict[UUID, tuple[int, int]], confirmed: dict[UUID, tuple[int, int]]
-    ) -> dict[UUID, LakeBooks]:
-        """What is to be added to the books of each worker, read ahead, so that the feed need not wait meanwhile."""
-        news = [worker for worker, at in confirmed.items() if flushed.get(worker, at) != at]
-        books = (read_books(self._looking, copy.name, worker, confirmed[worker][0]) for worker in news)
-        return {found.worker: found for found in books if found is not None}
+            stretches = in_order(read_stretches(looking, copy.name, at), at)
+            prices, removals = list_in_lake(looking, copy.name), removals_in_lake(looking, copy.name)
+            # What is to be added to the books of each worker, read ahead, so that the feed need not wait meanwhile.
+            news = [worker for worker, known in confirmed.items() if flushed.get(worker, known) != known]
+            books = [read_books(looking, copy.name, worker, confirmed[worker][0]) for worker in news]
+        found = {of_worker.worker: of_worker for of_worker in books if of_worker is not None}
+        return _Fetched(version, copy, lake, flushed, stretches, prices, found, removals)
 
     def _end_fetching(self) -> None:
         fetching, self._fetching = self._fetching, None
@@ -477,10 +470,10 @@ class Follower:
             self._changes.restarted(self._cursor, self._progress.positions)
             self._checkpoints.applied(removed)
 
-    def _identify(self, copy: Copy) -> UUID:
+    def _identify(self, looking: duckdb.DuckDBPyConnection, name: str) -> UUID:
         try:
-            check_version(self._looking, copy.name)
-            return lake_id(self._looking, copy.name)
+            check_version(looking, name)
+            return lake_id(looking, name)
         except duckdb.CatalogException:
             raise LakeUnavailable(f"The catalog {self._place.told} has no lake in it yet.") from None
 
