@@ -100,6 +100,9 @@ class Lane:
         self._keys = keys
         self._backoff = Backoff(Random(), longest_s=_LONGEST_BACKOFF_S)
         self._version = 0
+        self._agreed = True
+        """Whether the worker has taken something by this version of the list: until then only one batch is in flight,
+        so that none is taken behind one that was refused, when the worker learns of the list in between."""
         self._queue: deque[Waiting] = deque()
         self._batches: deque[_Batch] = deque()
         self._next_batch = 1
@@ -143,6 +146,7 @@ class Lane:
         self.worker = worker
         self._endpoints, self._at = (endpoint,), 0
         self._version = version
+        self._agreed = not version
 
     def add(self, waiting: Waiting) -> None:
         """Have a message sent. Ask whether it is `full` before."""
@@ -298,7 +302,8 @@ class Lane:
 
     def _has_room(self) -> bool:
         """Whether one batch more may be in flight."""
-        return not self.held and self._refused is None and self.in_flight < min(self._credit, _AHEAD)
+        most = min(self._credit, _AHEAD) if self._agreed else 1
+        return not self.held and self._refused is None and self.in_flight < most
 
     def _seal(self) -> _Batch | None:
         """Make a batch of what waits; None when nothing does."""
@@ -359,6 +364,7 @@ class Lane:
         if batch is None:
             return
         self.worker = ack.worker
+        self._agreed = True
         self._progress_at = self._clock()
         self._backoff.reset()
         self._owner.acked(ack, batch.messages)
