@@ -26,6 +26,7 @@ from runlake.fields import DIMENSIONS
 from runlake_query.filters import SINGLE_FILTERS, STALE_AT, where
 from runlake_query.freshness import Freshness
 from runlake_query.keepalive import Keepalive
+from runlake_query.lakereach import LakeAway
 from runlake_query.missed import MAX_MISSED, missed
 from runlake_query.parameters import Parameters
 from runlake_query.points import Points
@@ -131,10 +132,14 @@ class Streams:
     async def _missed(self, subscriber: Subscriber, condition: Filter | None, since: Positions) -> bytes:
         """What was committed after `since`; what is published from then on follows."""
         subscriber.missed = False
-        frames, positions = await self._reader.read(
-            lambda snapshot: (missed(snapshot, subscriber.selection, condition, since), snapshot.positions),
-            with_lake=True,
-        )
+        try:
+            frames, positions = await self._reader.read(
+                lambda snapshot: (missed(snapshot, subscriber.selection, condition, since), snapshot.positions),
+                with_lake=True,
+            )
+        except LakeAway as away:  # the stream has begun: it goes on, and says that something is missing
+            positions = self._progress.positions
+            frames = [lost(positions, f"what was missed cannot be read. {away.detail}")]
         if frames is None:
             frames = [lost(positions, f"more than {MAX_MISSED:,} were missed; read it anew")]
         subscriber.sent += len(frames)

@@ -14,6 +14,7 @@ from support.api import Api, Reply
 from support.contract import new_run, problem
 from support.postgres import Postgres
 from support.processes import Process, Site, wait_until
+from support.streaming import Stream
 from support.workers import Workers
 
 SQL = "/api/v1/sql"
@@ -98,6 +99,11 @@ def test_while_the_catalog_is_away_reads_go_on_and_what_needs_the_lake_is_503_wi
             assert "from the lake" in problem(reply, 503)["detail"]
             assert int(reply.headers["retry-after"]) >= 1
         serves(place)
+        position = place.api.get("/api/v1/runs").headers["runlake-position"]
+        with Stream(place.api.url, last=position) as stream:
+            assert "cannot be read" in stream.wait("lost")[0].data["reason"]
+            assert place.api.post("/api/v1/runs", new_run()).status == 201
+            assert stream.wait("run")
         ready = place.api.ok("/ready")
         assert (ready["status"], ready["feed_heard"]) == ("ready", True)
         assert "cannot be reached" in ready["reason"]
