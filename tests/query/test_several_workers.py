@@ -34,6 +34,8 @@ class Place(NamedTuple):
     ingest: dict[UUID, Process]
     queries: list[Process]
     apis: list[Api]
+    ends: ExitStack
+    """What ends when the tests have."""
 
     @property
     def ids(self) -> list[UUID]:
@@ -71,7 +73,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Itera
             ends.callback(apis[-1].close)
         for process in queries:
             process.wait_for("feed_heard")
-        found = Place(workers, dict(zip(ids, sites, strict=True)), dict(zip(ids, ingest, strict=True)), queries, apis)
+        of_ids = dict(zip(ids, sites, strict=True)), dict(zip(ids, ingest, strict=True))
+        found = Place(workers, *of_ids, queries, apis, ends)
         for api in apis:
             wait_until(lambda api=api: len(api.ok("/ready")["workers"]) == 3, "the list is known")  # type: ignore[misc]
         yield found
@@ -202,7 +205,7 @@ def test_while_a_worker_is_away_its_runs_are_503_all_others_go_on_and_it_is_name
     page = api.get("/metrics").text
     assert f'runlake_query_worker_connected{{worker="{lost}"}} 0.0\n' in page
     assert f'runlake_query_feed_heard{{worker="{kept}"}} 1.0\n' in page
-    place.ingest[lost] = place.sites[lost].ingest("--flush-interval-ms", "500")
+    place.ingest[lost] = place.ends.enter_context(place.sites[lost].ingest("--flush-interval-ms", "500"))
     wait_until(lambda: api.ok("/ready")["ingest_connected"] and api.ok("/ready")["feed_heard"], "it is back")
     assert api.post("/api/v1/runs", place.run_of(lost)).status == 201
 
