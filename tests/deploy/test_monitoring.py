@@ -130,6 +130,7 @@ _CASES = {
     "RunLakeQueryBehind": ["runlake_query_lag_seconds", "60x20", "1x20"],
     "RunLakeQueryNotFollowing": ["runlake_query_following", "0x20", "1x20"],
     "RunLakeIngestUnreachable": ["runlake_query_ingest_connected", "0x20", "1x20"],
+    "RunLakeFeedSilent": ['runlake_query_feed_heard{worker="w"}', "0x20", "1x20"],
     "RunLakeServerErrors": ['runlake_http_requests_total{status="500"}', "0+1x20", "5x20"],
 }
 """What each alert watches, a course at whose end it is on, and one in which it never is."""
