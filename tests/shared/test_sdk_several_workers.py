@@ -199,11 +199,11 @@ def test_when_the_list_changes_nothing_is_lost_and_no_number_is_missing(
                     count += 1
         emitter.emit(step(count))
         assert emitter.flush(30)
-        arrived = Counter(numbers(workers.messages))
-        assert set(arrived) == set(
-            range(count + 1)
-        )  # by the fourth list a worker may have what another had by the first
+        # Some arrive twice: by the fourth list a worker may be sent what another had by the first.
+        assert set(numbers(workers.messages)) == set(range(count + 1))
         for worker in workers.all:
+            list_of = {received.header.producer: received.header.list_version for received in worker.taken}
+            assert all(list_of[taken.header.producer] == taken.header.list_version for taken in worker.taken)
             for run in RUNS:
                 assert of_run(worker.messages, run) == sorted(of_run(worker.messages, run))
         assert workers.gaps == 0
@@ -435,7 +435,7 @@ def test_a_worker_that_is_down_keeps_no_spool_of_another_process_from_the_others
         emitter.emit(event(-1))
         theirs = [number for number in range(3_000) if up.is_home(step(number))]
         eventually(lambda: {n for n in numbers(up.messages) if n >= 0} == set(theirs))
-        assert emitter.stats().adopted == len(theirs)
+        eventually(lambda: emitter.stats().adopted == len(theirs))
         assert not workers.all[1].messages
         down.start()
         eventually(lambda: emitter.stats().adopted == 3_000)
