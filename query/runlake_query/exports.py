@@ -15,13 +15,13 @@ from typing import NamedTuple
 from aiohttp import web
 
 from runlake.fields import RUN_FIELDS
-from runlake.lake.duck import quote
 from runlake.sqlfile import load_queries
 from runlake_query import rollups, runs
 from runlake_query.connected import while_connected
+from runlake_query.exportwriter import STRETCH_ROWS, Rows, Timed, Written, join_parquet, write
 from runlake_query.files import send_file
 from runlake_query.filters import SINGLE_FILTERS, where
-from runlake_query.formats import CSV, EXPORTS, NDJSON, PARQUET, Format
+from runlake_query.formats import EXPORTS, NDJSON, PARQUET, Format
 from runlake_query.freshness import Freshness
 from runlake_query.negotiation import wanted_format
 from runlake_query.parameters import Parameters
@@ -32,16 +32,9 @@ from runlake_query.reader import Reader, Snapshot
 from runlake_query.staleclock import stale_clock
 
 _SQL = load_queries("runlake_query", "exports.sql")
-_OPTIONS = {
-    CSV: "FORMAT csv, HEADER true, USE_TMP_FILE false",
-    NDJSON: "FORMAT json, USE_TMP_FILE false",
-    # Of its groups each thread holds one in memory.
-    PARQUET: "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 30720, USE_TMP_FILE false",
-}
 MAX_AT_ONCE = 4
 MAX_ROWS = 2**62
-MAX_ORDERED = 100_000
-"""So many runs at most are exported newest first; more of them as they come."""
+JOIN_DEADLINE_S = 600.0
 EVENT_PARAMETERS = ("format", "after", "type", "ts_from", "ts_to", *SINGLE_FILTERS)
 EVENT_REPEATABLE = runs.LIST_REPEATABLE
 _RUN_TYPES = {field.name: field.sql_type for field in RUN_FIELDS}
@@ -52,11 +45,10 @@ _EVENT_TYPES = {
 _TIMES = ("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Query = tuple[str, dict[str, object]]
 
 
-class _Written(NamedTuple):
-    rows: int
+class _Made(NamedTuple):
+    written: Written
     positions: Positions
 
 
@@ -85,7 +77,7 @@ class Exports:
                 return await otherwise(_without_format(request))
             parameters = _parameters(request, runs.LIST_PARAMETERS, runs.LIST_REPEATABLE)
             _refuse(parameters, "cursor", "offset", "order_by")
-            return await self._export(request, "runs", kind, parameters, partial(runs_query, parameters, kind))
+            return await self._export(request, "runs", kind, parameters, partial(runs_rows, parameters, kind))
 
         return handle
 
@@ -107,7 +99,7 @@ class Exports:
             raise InvalidParameter("format", f"known are {', '.join(kind.name for kind in EXPORTS)}")
         kind = wanted_format(request, EXPORTS) or NDJSON
         parameters = _parameters(request, EVENT_PARAMETERS, EVENT_REPEATABLE)
-        work = partial(events_query, parameters, kind)
+        work = partial(events_rows, parameters, kind)
         return await self._export(request, "events", kind, parameters, work, with_lake=True)
 
     async def _export(
@@ -116,7 +108,7 @@ class Exports:
         name: str,
         kind: Format,
         parameters: Parameters,
-        query: Callable[[Snapshot], Query],
+        wanted: Callable[[Snapshot], Rows],
         *,
         with_lake: bool = False,
     ) -> web.StreamResponse:
@@ -134,16 +126,18 @@ class Exports:
         path = self._folder / str(self._made)
         try:
 
-            def work(snapshot: Snapshot) -> _Written:
-                text, values = query(snapshot)
-                return _Written(snapshot.one(copy_statement(text, path, kind), values)[0], snapshot.positions)
+            def work(snapshot: Snapshot) -> _Made:
+                return _Made(write(snapshot, wanted(snapshot), path, kind), snapshot.positions)
 
-            written = await while_connected(request, self._reader.read(work, with_lake=with_lake))
-            told = {"RunLake-Rows": str(written.rows), **self._reflects(written.positions)}
+            written, positions = await while_connected(request, self._reader.read(work, with_lake=with_lake))
+            if written.parts:
+                await while_connected(request, join_parquet(written.parts, path, JOIN_DEADLINE_S))
+            told = {"RunLake-Rows": str(written.rows), **self._reflects(positions)}
             return await send_file(request, path, headers | told)
         finally:
             self._running -= 1
-            path.unlink(missing_ok=True)
+            for left in (path, *self._folder.glob(f"{path.name}.*")):
+                left.unlink(missing_ok=True)
 
     def _reflects(self, positions: Positions) -> dict[str, str]:
         return {"RunLake-Position": format_positions(positions), "RunLake-Lag-Ms": str(self._progress.lag_ms())}
@@ -167,25 +161,19 @@ def _limit(parameters: Parameters) -> int | None:
     return parameters.integer("limit", None, 1, MAX_ROWS)
 
 
-def copy_statement(query: str, path: Path, kind: Format) -> str:
-    """What writes the rows of a query into a file."""
-    return _SQL["copy"].format(query=query, path=quote(str(path)), options=_OPTIONS[kind])
-
-
-def runs_query(parameters: Parameters, kind: Format, snapshot: Snapshot) -> Query:
-    """All runs that match, or the newest `limit` of them."""
+def runs_rows(parameters: Parameters, kind: Format, snapshot: Snapshot) -> Rows:
+    """All runs that match, or the newest `limit` of them; the newest first."""
     condition, limit = where(parameters), _limit(parameters)
-    values: dict[str, object] = dict(condition.values)
-    if limit is not None:
-        values["limit"] = limit
-    query = _SQL["runs" if limit is None else "newest_runs"]
-    text = query.format(columns=_columns(_RUN_TYPES, kind), where=condition.sql, shown=snapshot.shown)
-    few = limit is not None and limit <= MAX_ORDERED
-    return _SQL["newest_first" if few else "in_any_order"].format(query=text), values
+    common = {"columns": _columns(_RUN_TYPES, kind, "shown"), "shown": snapshot.shown, "where": condition.sql}
+    if limit is not None and limit <= STRETCH_ROWS:
+        few = _SQL["newest_runs"].format(**common, limit=limit)
+        return Rows(lambda _: few, dict(condition.values))
+    timed = Timed("shown.start_time", _SQL["starts_of_runs"].format(**common), descends=True)
+    return Rows(lambda within: _SQL["runs"].format(**common, within=within), dict(condition.values), limit, timed)
 
 
-def events_query(parameters: Parameters, kind: Format, snapshot: Snapshot) -> Query:
-    """All events that match; of a snapshot with the lake."""
+def events_rows(parameters: Parameters, kind: Format, snapshot: Snapshot) -> Rows:
+    """All events that match, the oldest first; of a snapshot with the lake."""
     condition = where(parameters)
     values: dict[str, object] = dict(condition.values)
     conditions = [_SQL["of_runs"].format(where=condition.sql)] if condition.values else []
@@ -197,31 +185,31 @@ def events_query(parameters: Parameters, kind: Format, snapshot: Snapshot) -> Qu
         if time is not None:
             conditions.append(_SQL[name])
             values[name] = time.isoformat()
-    text = _SQL["events"].format(
-        columns=_columns(_EVENT_TYPES, kind), lake=snapshot.lake, where=" AND ".join(conditions) or "true"
-    )
-    return _SQL["in_any_order"].format(query=text), values
+    common = {"columns": _columns(_EVENT_TYPES, kind, "every_event"), "where": " AND ".join(conditions) or "true"}
+
+    def of_all(wanted: str) -> str:
+        return _SQL["events"].format(lake=snapshot.lake, wanted=wanted)
+
+    timed = Timed("every_event.ts", of_all(_SQL["times_of_events"].format(**common)), descends=False)
+    return Rows(lambda within: of_all(_SQL["events_in_order"].format(**common, within=within)), values, timed=timed)
 
 
-def _rollup(parameters: Parameters, kind: Format, snapshot: Snapshot) -> Query:
+def _rollup(parameters: Parameters, kind: Format, snapshot: Snapshot) -> Rows:
     """All rows of a rollup, or the first `limit`; as `rollups.rollup` makes them, with their types."""
     query, values, order = rollups.rows_query(snapshot, parameters)
     types = dict(snapshot.rows(_SQL["types"].format(query=query), values))
-    limit = _limit(parameters)
-    if limit is not None:
-        values["limit"] = limit
-    text = _SQL["rollup" if limit is None else "first_rows_of_rollup"]
-    return text.format(columns=_columns(types, kind), query=query, order=order), values
+    text = _SQL["rollup"].format(columns=_columns(types, kind, "made"), query=query, order=order)
+    return Rows(lambda _: text, values, _limit(parameters))
 
 
-def _columns(types: dict[str, str], kind: Format) -> str:
+def _columns(types: dict[str, str], kind: Format, table: str) -> str:
     """Columns as they are written: as they are, but times as the API shows them where they are text."""
-    return ", ".join(_column(name, sql_type, kind) for name, sql_type in types.items())
+    return ", ".join(_column(name, sql_type, kind, table) for name, sql_type in types.items())
 
 
-def _column(name: str, sql_type: str, kind: Format) -> str:
+def _column(name: str, sql_type: str, kind: Format, table: str) -> str:
     if kind is not PARQUET and sql_type in _TIMES:
-        return f"rfc3339({name}) AS {name}"
+        return f"rfc3339({table}.{name}) AS {name}"
     if kind is PARQUET and sql_type == "HUGEINT":  # the type of sums; Parquet has none so large
-        return f"{name}::DECIMAL(38, 0) AS {name}"
-    return name
+        return f"{table}.{name}::DECIMAL(38, 0) AS {name}"
+    return f"{table}.{name}"

@@ -1,20 +1,25 @@
 -- What is exported. The columns are our own names; `{where}` is the condition of the filters.
 
 -- name: runs
-SELECT {columns} FROM {shown} WHERE {where}
+-- As in a list: the newest start first.
+SELECT {columns}
+FROM {shown} AS shown
+WHERE ({where}) AND {within}
+ORDER BY shown.start_time DESC, shown.event_id DESC
+
+-- name: starts_of_runs
+SELECT shown.start_time AS moment FROM {shown} AS shown WHERE {where}
 
 -- name: newest_runs
--- Found in two narrow columns first.
+-- Few of them, found in two narrow columns first.
 SELECT {columns}
-FROM shown
-WHERE event_id IN (
-    SELECT event_id
-    FROM (SELECT start_time, event_id FROM shown WHERE {where} ORDER BY start_time DESC, event_id DESC LIMIT $limit)
+FROM {shown} AS shown
+WHERE shown.event_id IN (
+    SELECT event_id FROM (
+        SELECT start_time, event_id FROM {shown} WHERE {where} ORDER BY start_time DESC, event_id DESC LIMIT {limit}
+    )
 )
-
--- name: newest_first
-{query}
-ORDER BY start_time DESC, event_id DESC
+ORDER BY shown.start_time DESC, shown.event_id DESC
 
 -- name: events
 -- Those of the read model, and older ones of the lake, up to where the read model has followed it.
@@ -27,7 +32,16 @@ WITH every_event AS (
         ts < (SELECT events_since FROM meta)
         AND EXISTS (FROM positions WHERE positions.worker = stored.worker AND stored.seq <= positions.lake_seq)
 )
-SELECT {columns} FROM every_event WHERE {where}
+{wanted}
+
+-- name: events_in_order
+SELECT {columns}
+FROM every_event
+WHERE ({where}) AND {within}
+ORDER BY every_event.ts, every_event.event_id
+
+-- name: times_of_events
+SELECT every_event.ts AS moment FROM every_event WHERE {where}
 
 -- name: of_runs
 -- Events of the runs that match; those that name a run_id alone belong to the latest run of it.
@@ -50,10 +64,7 @@ ts >= $ts_from::TIMESTAMPTZ
 ts < $ts_to::TIMESTAMPTZ
 
 -- name: rollup
-SELECT {columns} FROM ({query}) ORDER BY {order}
-
--- name: first_rows_of_rollup
-SELECT {columns} FROM ({query}) ORDER BY {order} LIMIT $limit
+SELECT {columns} FROM ({query}) AS made ORDER BY {order}
 
 -- name: types
 SELECT column_name, column_type FROM (DESCRIBE {query})
@@ -61,8 +72,25 @@ SELECT column_name, column_type FROM (DESCRIBE {query})
 -- name: copy
 COPY ({query}) TO {path} ({options})
 
--- name: in_any_order
--- The same rows, of which DuckDB does not keep the order: it writes them as they come, on all threads. Else it holds what is
--- ready until all before it is (1 million runs as NDJSON: 2.1 GiB, and 0.3 GiB so). It keeps the order of tables, and that of
--- a join of theirs unless one side is an aggregate, which has none. For all queries at once there is a setting.
-SELECT exported.* FROM ({query}) AS exported CROSS JOIN (SELECT DISTINCT true FROM range(1))
+-- name: parts
+FROM read_parquet({parts})
+
+-- name: limited
+{query}
+LIMIT $limit
+
+-- name: count_times
+SELECT count(*) FROM ({times})
+
+-- name: edges
+-- At which times stretches of about as many rows begin, in microseconds.
+SELECT quantile_disc(epoch_us(moment), {shares}) FROM ({times})
+
+-- name: before
+{column} < make_timestamptz({edge})
+
+-- name: between
+{column} >= make_timestamptz({edge}) AND {column} < make_timestamptz({end})
+
+-- name: since
+{column} >= make_timestamptz({edge})

@@ -6,28 +6,32 @@ import asyncio
 import csv
 import io
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
+import duckdb
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from runlake.fields import RUN_FIELD_NAMES
 from runlake_query import exports, runs
+from runlake_query.exportwriter import Written, join_parquet, stretches, write
 from runlake_query.files import send_file
-from runlake_query.formats import EXPORTS, Format
+from runlake_query.formats import CSV, EXPORTS, NDJSON, PARQUET, Format
 from runlake_query.parameters import Parameters
 from runlake_query.reader import Snapshot
 from support.api import Api, Start
 from support.contract import problem
 from support.download import download
 from support.fleet import Fleet
-from support.lakes import LakeWriter, Worker
+from support.lakes import LakeWriter, Worker, at
 from support.models import Model
 from support.processes import Process, Site, wait_until
 from support.tables import pq
@@ -80,41 +84,124 @@ def test_exported_runs_are_those_of_the_list(api: Api, fleet: Fleet, filters: di
     )
 
 
+LONG = 60
+SHORT_STRETCH = 7
+
+
+def tell_much(lake: LakeWriter, workers: Sequence[Worker]) -> None:
+    """Runs of which several start together, and events of the same time."""
+    for number in range(LONG):
+        worker = workers[number % len(workers)]
+        key = UUID(int=(number * 7_919 % LONG) + 1)
+        run = worker.start(
+            f"r-{number}", key, start_time=at(number // 4 / 2), error_summary='a "quoted", text\nof two lines'
+        )
+        worker.event("x", run, ts=at(number // 5))
+        if number % 20 == 19:
+            lake.flush(*workers)
+
+
 @pytest.mark.parametrize("kind", EXPORTS)
-async def test_what_may_be_long_is_written_as_it_comes_and_not_held_until_it_is_in_order(
+async def test_two_read_models_of_one_log_write_the_same_bytes_stretch_by_stretch(
     lake: LakeWriter, tmp_path: Path, kind: Format
 ) -> None:
+    workers = [Worker(), Worker()]
+    tell_much(lake, workers)
+    made: list[list[bytes]] = []
+    for name, span_messages in (("small", 5), ("large", 1_000_000)):
+        with Model(lake, tmp_path / name, span_messages=span_messages) as model:
+            model.caught_up(*workers)
+            if name == "small":
+                table = model.model.cursor()  # in another order than it came in
+                table.execute("CREATE OR REPLACE TEMP TABLE mixed AS SELECT * FROM runs ORDER BY hash(run_id)")
+                table.execute("DELETE FROM runs")
+                table.execute("INSERT INTO runs SELECT * FROM mixed")
+            made.append([])
+            for asked in (exports.runs_rows, exports.events_rows):
+                path = tmp_path / f"{name}.{asked.__name__}"
+
+                def work(snapshot: Snapshot, asked: Any = asked, path: Path = path) -> Written:
+                    return write(snapshot, asked(parameters(), kind, snapshot), path, kind, SHORT_STRETCH)
+
+                written = await model.reader.read(work, with_lake=True)
+                if kind is PARQUET:
+                    assert len(written.parts) > LONG / SHORT_STRETCH / 2
+                    await join_parquet(written.parts, path, 60)
+                assert written.rows == LONG
+                assert [left.name for left in tmp_path.glob(f"{path.name}*")] == [path.name]
+                made[-1].append(path.read_bytes())
+    assert made[0] == made[1]
+
+
+async def test_a_long_export_is_cut_into_stretches_of_about_so_many_rows(lake: LakeWriter, tmp_path: Path) -> None:
     worker = Worker()
-    worker.event("r", worker.start("r"))
-    lake.flush(worker)
+    tell_much(lake, [worker])
     with Model(lake, tmp_path / "model") as model:
         model.caught_up(worker)
 
-        def plans(snapshot: Snapshot) -> dict[str, str]:
-            asked = {
-                "runs": exports.runs_query(parameters(("status", "running")), kind, snapshot),
-                "many runs": exports.runs_query(parameters(("limit", "100001")), kind, snapshot),
-                "some runs": exports.runs_query(parameters(("limit", "100000")), kind, snapshot),
-                "events": exports.events_query(parameters(("type", "step")), kind, snapshot),
-            }
-            found = {}
-            for name, (query, values) in asked.items():
-                explain = f"EXPLAIN {exports.copy_statement(query, tmp_path / 'out', kind)}"
-                found[name] = snapshot.rows(explain, values)[0][1]
-            return found
+        def work(snapshot: Snapshot) -> None:
+            for asked in (exports.runs_rows, exports.events_rows):
+                rows = asked(parameters(("agent_name", "agent")), NDJSON, snapshot)
+                conditions = stretches(snapshot, rows, SHORT_STRETCH)
+                found = [
+                    [row[0] for row in snapshot.rows(f"SELECT event_id::VARCHAR FROM ({rows.query(one)})", rows.values)]
+                    for one in conditions
+                ]
+                assert max(len(part) for part in found) <= SHORT_STRETCH + 4, "so many have the same time"
+                whole = snapshot.rows(f"SELECT event_id::VARCHAR FROM ({rows.query('true')})", rows.values)
+                assert [event_id for part in found for event_id in part] == [row[0] for row in whole]
+                assert len(whole) == LONG
 
-        plan = await model.reader.read(plans, with_lake=True)
-    ordered = {name: "BATCH_COPY_TO_FILE" in text for name, text in plan.items()}
-    assert ordered == {"runs": False, "many runs": False, "some runs": True, "events": False}
-    assert all("COPY_TO_FILE" in text for text in plan.values())
+        await model.reader.read(work, with_lake=True)
+
+
+@pytest.mark.parametrize("kind", EXPORTS)
+async def test_a_limit_ends_a_long_export_in_the_midst_of_a_stretch(
+    lake: LakeWriter, tmp_path: Path, kind: Format
+) -> None:
+    worker = Worker()
+    tell_much(lake, [worker])
+    with Model(lake, tmp_path / "model") as model:
+        model.caught_up(worker)
+
+        def work(snapshot: Snapshot, limit: int) -> Written:
+            rows = exports.runs_rows(parameters(), kind, snapshot)._replace(limit=limit)
+            return write(snapshot, rows, tmp_path / f"{limit}", kind, SHORT_STRETCH)
+
+        for limit in (5, 17, LONG, 1_000):
+            written = await model.reader.read(partial(work, limit=limit))
+            assert written.rows == min(limit, LONG)
+            if written.parts:
+                await join_parquet(written.parts, tmp_path / f"{limit}", 60)
+    relation = {CSV: "read_csv", NDJSON: "read_json", PARQUET: "read_parquet"}[kind]
+    tables = [
+        duckdb.sql(f"SELECT run_id FROM {relation}('{tmp_path / str(limit)}')").fetchall() for limit in (5, 17, 1_000)
+    ]
+    assert tables[2][:17] == tables[1]
+    assert tables[1][:5] == tables[0]
+
+
+async def test_a_join_of_parts_ends_with_who_waits_for_it(tmp_path: Path) -> None:
+    part = tmp_path / "file.0"
+    duckdb.sql("SELECT i, md5(i::VARCHAR) AS text FROM range(3_000_000) AS t(i)").write_parquet(str(part))
+    joining = asyncio.ensure_future(join_parquet([part], tmp_path / "file", 60))
+    await asyncio.sleep(0)  # it has begun
+    joining.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await joining
+    assert not part.exists()
+    part.write_bytes(b"no Parquet")
+    with pytest.raises(duckdb.Error):
+        await join_parquet([part], tmp_path / "file", 60)
+    assert not part.exists()
 
 
 def test_a_limit_exports_the_newest_runs(api: Api) -> None:
     newest = api.ok(RUNS, limit=5)["runs"]
     assert download(f"{api.url}{RUNS}", format="ndjson", limit=5).lines == newest
-    assert by_id(download(f"{api.url}{RUNS}", format="ndjson", limit=100_001).lines) == by_id(
-        api.ok(RUNS, limit=1000)["runs"]
-    )
+    listed = api.ok(RUNS, limit=1000)["runs"]
+    assert download(f"{api.url}{RUNS}", format="ndjson", limit=100_001).lines == listed
+    assert download(f"{api.url}{RUNS}", format="ndjson").lines == listed, "in the order of the list"
     assert len(download(f"{api.url}{RUNS}", format="ndjson", limit=10**9).lines) == 400
 
 
