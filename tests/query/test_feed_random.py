@@ -13,7 +13,7 @@ import pytest
 
 from runlake.messages import Message, RunEvent, RunStarted, RunUpdated
 from support.feedproxy import FeedProxy
-from support.models import Model, shown_runs
+from support.models import Model, fields_missed, shown_runs
 from support.processes import Process, Site
 from support.producer import Producer, push
 from support.reading import rows
@@ -115,6 +115,7 @@ def random_feed(dice: random.Random, site: Site, tmp_path: Path) -> None:
             with Model(site, tmp_path / "from the lake alone") as folded:
                 folded.confirmed({at.worker: at.accepted})
                 assert all_rows(model) == all_rows(folded)
+                assert not fields_missed(model) | fields_missed(folded)
                 assert model.shown() == sorted([list(row) for row in rows(site.catalog, shown_runs("runs"))])
             proxy.faithful = True
             producer.deliver(messages(dice, runs, 5))

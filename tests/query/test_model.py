@@ -97,6 +97,20 @@ def test_a_model_that_is_opened_again_can_be_written_to_its_file_again(folder: F
         assert file.execute("SELECT status, seq FROM runs").fetchall() == [("success", 2)]
 
 
+def test_a_field_that_is_set_for_the_first_time_is_known_from_then_on_and_not_when_that_fails(model: ReadModel) -> None:
+    applier, first = Applier(model.cursor()), started("r")
+    applier.apply_feed(WORKER, 1, 1, b"".join(batch_lines([first], 1)))
+    bad, books = batch_lines([updated(first.event_id, items_failed=1, platform="p")], 2)
+    with pytest.raises(UnreadableLines):
+        applier.apply_feed(WORKER, 1, 2, bad.replace(b'"items_failed":1', b'"items_failed":"many"') + books)
+    used = "SELECT count(*) FROM used_fields WHERE name = 'platform'"
+    assert model.cursor().execute(used).fetchall() == [(0,)]
+    for seq in (2, 3):
+        lines = batch_lines([updated(first.event_id, platform=f"p{seq}")], seq)
+        applier.apply_feed(WORKER, 1, seq, b"".join(lines))
+        assert model.cursor().execute(used).fetchall() == [(1,)]
+
+
 BAD = {
     "a value that does not fit": lambda line: line.replace(b'"items_failed":1', b'"items_failed":"many"'),
     "no JSON": lambda line: line[:-3],
@@ -113,7 +127,7 @@ def test_lines_that_cannot_be_read_are_refused_and_leave_nothing_behind(model: R
     update = RunUpdated(event_id=uuid4(), run_event_id=first.event_id, ts=datetime.now(UTC), items_failed=1)
     line, books = batch_lines([update], 2)
     with pytest.raises(UnreadableLines):
-        applier.apply_feed(WORKER, 1, 2, BAD[what](line) + b"\n" + books)
+        applier.apply_feed(WORKER, 1, 2, BAD[what](line.removesuffix(b"\n")) + b"\n" + books)
     cursor = model.cursor()
     assert read_positions(cursor) == {WORKER: 1}
     applier.apply_feed(WORKER, 1, 2, line + books)

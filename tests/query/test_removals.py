@@ -15,6 +15,7 @@ from runlake_query.metadata import MetadataCache, list_metadata
 from runlake_query.model import State
 from runlake_query.newest import NewestPages
 from runlake_query.parameters import Parameters
+from runlake_query.points import Points
 from runlake_query.reader import Snapshot
 from runlake_query.removals import Removals, removals_in_lake
 from runlake_query.runs import LIST_PARAMETERS, LIST_REPEATABLE, ListMemory, list_runs
@@ -116,6 +117,27 @@ async def test_costs_that_are_computed_anew_are_another_state_at_the_same_positi
         second, after = await model.reader.read(cost)
         assert (first, second) == ("1.0", "2.0")
         assert (after.positions, after == before) == (before.positions, False)
+
+
+async def test_a_run_is_read_anew_when_it_has_changed_and_no_position_tells_of_it(
+    lake: LakeWriter, tmp_path: Path
+) -> None:
+    worker = Worker()
+    run = worker.start("r", website="before.example")
+    lake.flush(worker)
+    with Model(lake, tmp_path / "model") as model:
+        model.caught_up(worker)
+        points = Points(model.model, model.progress)
+        try:
+            cursor = model.model.cursor()
+            for website in ("before.example", "after.example"):
+                cursor.execute("UPDATE runs SET website = ?", [website])
+                model.model.changed()
+                for found in (await points.by_name("r"), await points.by_id(run), await points.by_name("r")):
+                    assert found.run is not None
+                    assert msgspec.json.decode(found.run.body)["website"] == website
+        finally:
+            points.close()
 
 
 def outlive(lake: LakeWriter, worker: Worker, run: UUID) -> None:

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
-from runlake.fields import RUN_FIELD_NAMES
+from runlake.fields import CHANGE_FIELDS, RUN_FIELD_NAMES
 from runlake.lake.place import LakePlace
 from runlake.logs import Log
 from runlake_query.copies import Copies
@@ -127,3 +127,12 @@ def shown_runs(table: str, fields: Iterable[str] = RUN_FIELD_NAMES) -> str:
 def lake_runs(lake: LakeWriter) -> list[list[Any]]:
     """Every run of the lake's own `runs` view, as `Model.shown` gives them."""
     return sorted(lake.sql(shown_runs("lake.runs")))
+
+
+def fields_missed(model: Model) -> set[str]:
+    """The fields that a run has, and of which the read model says that no run ever had them."""
+    names = [field.name for field in CHANGE_FIELDS if field.name != "cost_usd"]  # that one may have been computed
+    (counts,) = model.rows(f"SELECT {', '.join(f'count({name})' for name in names)} FROM runs")
+    used = {name for (name,) in model.rows("SELECT name FROM used_fields")}
+    assert used < set(names) | {"cost_usd"}
+    return {name for name, count in zip(names, counts, strict=True) if count} - used
