@@ -19,7 +19,7 @@ _SQL = load_queries("runlake_query", "runs.sql")
 _STEPS = 256
 _SHARES = [step / _STEPS for step in range(_STEPS)]
 _PERCENT = 4
-_TIMES_AS_MANY = 4
+_TIMES_AS_MANY = 2
 """How many times as many runs as are wanted a stretch should hold."""
 _GROWTH = 0.01
 """A new sample is taken when so many more messages have been applied, as a share of the runs."""

@@ -100,7 +100,7 @@ async def test_a_page_is_found_in_a_stretch_of_a_long_history_or_in_all_of_it(la
                     found.setdefault(agent, []).append(page["runs"][0]["run_id"])
                     query = [*query[:2], ("cursor", page["next_cursor"])]
             assert starts.since(snapshot, 10, 800) is not None
-            assert starts.since(snapshot, 10, 30) is None
+            assert starts.since(snapshot, 10, 20) is None
 
         await model.reader.read(pages)
         assert {agent: names[0] for agent, names in found.items()} == {"many": "999", "some": "995", "old": "495"}
