@@ -23,11 +23,7 @@ NAMES = (
     "flush.before_commit",
     "flush.after_commit",
     "flush.after_remove",
-    *(
-        f"maintain.{step}.{place}"
-        for step in MAINTENANCE_STEPS
-        for place in ("before_commit", "after_commit")
-    ),
+    *(f"maintain.{step}.{place}" for step in MAINTENANCE_STEPS for place in ("before_commit", "after_commit")),
 )
 
 CHANGE_NAMES = ("change.before_report", "change.after_report", "change.after_number_on", "change.after_activate")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 from uuid import UUID, uuid4
@@ -24,6 +25,8 @@ from runlake.wire import Member
 from runlake_ingest.leasetoken import LeaseToken
 
 T = TypeVar("T")
+_PATIENCE_S = 2.0
+_TRY_EVERY_S = 0.1
 
 
 class Lease:
@@ -95,7 +98,7 @@ class Lease:
         try:
             worker = self._member.worker
             found = members.find(worker)
-            if not members.try_lock(self._key):
+            if not self._locked(members):
                 raise AlreadyRunning(_held_by(worker, found[1] if found else None))
             found = members.find(worker)
             if found is not None:
@@ -112,6 +115,15 @@ class Lease:
         if self._taken > 1:
             self._log.info("lease_held_again")
         return members
+
+    def _locked(self, members: Members) -> bool:
+        """The server may need a moment to see that a process of this worker has ended."""
+        end = time.monotonic() + _PATIENCE_S
+        while not members.try_lock(self._key):
+            if time.monotonic() >= end:
+                return False
+            time.sleep(_TRY_EVERY_S)
+        return True
 
     def _refuse(self, token: UUID, known: Known) -> None:
         if known.retired_at is not None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from runlake.emitter import Emitter
 from runlake.homes import home_key, home_of
 from runlake.messages import Message
 from runlake_ingest.crashpoints import CHANGE_NAMES
+from support.api import Api
 from support.processes import Process, Site, wait_until
 from support.producer import Producer, payload, push
 from support.samples import event, events, started, updated
@@ -33,6 +35,13 @@ def workers(tmp_path: Path, database: str) -> Workers:
 
 def id_of(process: Process) -> UUID:
     return UUID(process.wait_for("ready")["worker"])
+
+
+def metrics(process: Process) -> dict[str, float]:
+    """What a worker's own page says, by the names after `runlake_ingest_`."""
+    with closing(Api(f"http://{process.wait_for('ready')['metrics']}")) as api:
+        lines = re.findall(r"^runlake_ingest_(\w+) (\S+)$", api.get("/metrics").text, re.MULTILINE)
+    return {name: float(value) for name, value in lines}
 
 
 def ask_workers(producer: Producer) -> wire.Workers:
@@ -95,6 +104,9 @@ def test_who_is_not_on_the_list_takes_nothing_and_hands_on_what_is_pushed(worker
         eventually(lambda: workers.rows("SELECT count(*) FROM {lake}.events") == [(20,)])
         numbers = workers.rows("SELECT payload->>'number', worker FROM {lake}.events ORDER BY seq")
         assert numbers == [(str(number), id_of(first)) for number in range(20)]
+        said = metrics(second)
+        assert (said["not_mine_total"], said["forwarded_total"], said["forward_dropped_total"]) == (3, 20, 0)
+        assert (said["list_version"], said["members"], said["lease_held"]) == (1, 1, 1)
         for process in (first, second):
             assert process.terminate() == 0
 
@@ -207,7 +219,10 @@ def test_what_was_acknowledged_by_a_worker_that_is_gone_comes_from_its_journal(
         assert runs.returncode == 1 and "runs" in runs.stderr
         second.kill()
         shutil.copytree(b.data, tmp_path / "copy")
-        assert workers.change("retire", str(ids[1]), "--journal", str(tmp_path / "copy")) == 3
+        retire = ("retire", str(ids[1]), "--journal", str(tmp_path / "copy"))
+        assert workers.run(*retire, crash_at="flush.after_commit").returncode == 1
+        assert workers.version() == 2
+        assert workers.change(*retire) == 3
         assert seen_once(workers) == 25
         with Producer(a.ingest_endpoint) as to_a:
             assert len(to_a.deliver(taken).duplicate) == 25

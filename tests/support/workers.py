@@ -35,12 +35,13 @@ class Workers:
         """`runlake workers …`, running."""
         return Process("runlake.cli", "workers", *arguments, env=self._settings, cwd=self._folder)
 
-    def run(self, *arguments: str, deadline_s: float = 120) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, crash_at: str = "", deadline_s: float = 120) -> subprocess.CompletedProcess[str]:
         """`runlake workers …` to its end."""
+        more = {"RUNLAKE_CRASH_AT": crash_at} if crash_at else {}
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("RUNLAKE_")}
         return subprocess.run(
             [sys.executable, "-m", "runlake.cli", "workers", *arguments],
-            capture_output=True, text=True, env=inherited | self._settings, cwd=self._folder, timeout=deadline_s,
+            capture_output=True, text=True, env=inherited | self._settings | more, cwd=self._folder, timeout=deadline_s,
             check=False,
         )  # fmt: skip
 
