@@ -34,6 +34,7 @@ _VIEWS = {
     "runs": ("/runs", "table.runs tbody tr"),
 }
 _LIVE_RUNS = 100
+_MARKS = 6
 
 
 def run(short: bool) -> None:
@@ -97,7 +98,8 @@ def _weigh(session: CDPSession) -> list[float]:
 
 
 def _live(browser: Browser, url: str, runs: int, seconds: float) -> None:
-    """What pages hold before and after live changes, twenty at a time, each of which they show before the next."""
+    """What pages hold from the first of the live changes to the last, at marks; the changes come twenty at a time, and
+    pages show each before the next."""
     context = browser.new_context(base_url=url)
     api = Api(url)
     made = 0
@@ -119,26 +121,24 @@ def _live(browser: Browser, url: str, runs: int, seconds: float) -> None:
     table.goto(f"/runs?agent_name={agent}")
     overview.goto(f"/?agent_name={agent}")
     change()
-    before = {"runs": _size(table), "overview": _size(overview)}
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        change()
-    after = {"runs": _size(table), "overview": _size(overview)}
-    for view in before:
-        for name, unit in (("heap", "MiB"), ("nodes", "nodes")):
-            facts: dict[str, Any] = {"runs": runs, "changes": made - _LIVE_RUNS, "seconds": seconds}
-            figure(f"dashboard {view} {name} before live changes", before[view][name], unit, **facts)
-            figure(f"dashboard {view} {name} after live changes", after[view][name], unit, **facts)
+    begun = time.monotonic()
+    for mark in range(_MARKS + 1):
+        while time.monotonic() < begun + seconds * mark / _MARKS:
+            change()
+        facts: dict[str, Any] = {"runs": runs, "changes": made - _LIVE_RUNS, "seconds": time.monotonic() - begun}
+        for view, page in (("runs", table), ("overview", overview)):
+            for name, value, unit in _size(page):
+                figure(f"dashboard {view} {name} live", value, unit, **facts)
     api.close()
     context.close()
 
 
-def _size(page: Page) -> dict[str, float]:
-    """What a page holds, after all garbage is gone."""
+def _size(page: Page) -> list[tuple[str, float, str]]:
+    """What a page holds, after all garbage is gone: name, value and unit of each figure."""
     session = page.context.new_cdp_session(page)
     for _ in range(2):
         session.send("HeapProfiler.collectGarbage")
     heap = float(session.send("Runtime.getHeapUsage")["usedSize"]) / 2**20
     nodes = float(session.send("Memory.getDOMCounters")["nodes"])
     session.detach()
-    return {"heap": heap, "nodes": nodes}
+    return [("heap", heap, "MiB"), ("nodes", nodes, "nodes")]
