@@ -16,15 +16,17 @@ from runlake.wire import Workers
 class Forwarder:
     """Of one thread, but for `dropped`. The sender is made with the first message: most workers never need one."""
 
-    def __init__(self, server_key: str | None = None, client_key: str | None = None) -> None:
-        """With the keys that the other workers ask for, where they do."""
+    def __init__(self, own: str, server_key: str | None = None, client_key: str | None = None) -> None:
+        """`own`: where this worker is reached itself, which always knows the list. With the keys that the other workers
+        ask for, where they do."""
+        self._own = own
         self._server_key, self._client_key = server_key, client_key
         self._emitter: Emitter | None = None
 
     def forward(self, workers: Workers, messages: Sequence[Message]) -> None:
         """Deliver messages to their homes, which are among these workers or those that follow them."""
         if self._emitter is None:
-            endpoints = ",".join(member.endpoint for member in workers.members)
+            endpoints = ",".join([*(member.endpoint for member in workers.members), self._own])
             self._emitter = Emitter(
                 endpoints, spool="off", exit_timeout_s=0, server_key=self._server_key, client_key=self._client_key
             )

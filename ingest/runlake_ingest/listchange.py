@@ -20,8 +20,8 @@ from runlake_ingest.windowfill import window_from_lake
 
 
 class ListChange:
-    """`step` after each turn of the receiver. `reader` opens the lake; `going_on` is called at each turn of a wait:
-    False when the worker is to stop."""
+    """`step` after each turn of the receiver, which has begun where the lake was after `membership.begin`. `reader`
+    opens the lake; `going_on` is called at each turn of a wait: False when the worker is to stop."""
 
     def __init__(
         self,
@@ -40,6 +40,7 @@ class ListChange:
         self._window_ids = window_ids
         self._going_on = going_on
         self._log = log
+        self._begun = membership.standing
         self._followed: Standing | None = None
 
     def step(self) -> None:
@@ -51,7 +52,14 @@ class ListChange:
             if not self._go_along(standing.next.version):
                 return
             standing = self._membership.standing
+        if self._came_meanwhile(standing) and not self._number_on():
+            return
         self._follow(standing)
+
+    def _came_meanwhile(self, standing: Standing) -> bool:
+        """Whether another list came into force while this worker was starting: what it read of the lake then may be
+        from before that."""
+        return self._followed is None and standing.active.version != self._begun.active.version
 
     def _concerns(self, standing: Standing) -> bool:
         lists = (standing.active, standing.next)
@@ -77,12 +85,15 @@ class ListChange:
         return self._turns_until(lambda: self._ended(version)) and self._number_on()
 
     def _number_on(self) -> bool:
-        """Go on where the lake says, with what all have brought to it. False when the worker is to stop."""
+        """Go on where the lake says, with what all have brought to it; where it says nothing new, the change was taken
+        back. False when the worker is to stop."""
         reason = ""
         while self._turn():
             try:
                 with closing(self._reader()) as lake:
                     segment, seq = lake.flushed(self._worker)
+                    if seq <= self._receiver.position().accepted:
+                        return True
                     window = window_from_lake(lake, self._window_ids, segment, seq, self._turn)
             except LakeUnavailable as error:
                 if not reason:

@@ -148,6 +148,8 @@ class Worker:
         if cluster is not None:
             cluster.confirm()
         lake = self._lake.open()
+        if cluster is not None:
+            cluster.fence()
         journal, aside = self._folder.journal, self._folder.aside
         segments = recover(journal, aside, lake, lambda worker: self._lake.flushed(worker)[0], self._log)
         if cluster is not None:
@@ -163,7 +165,7 @@ class Worker:
         if position == (0, 0):  # a folder that was restored: its runs go on, and changes fold by `seq`
             position = Position(0, self._lake.last_of_any())
         with closing(self._lake.reader()) as reader:
-            window = window_from_lake(reader, self._settings.window_ids, *position, self._manager.alive)
+            window = window_from_lake(reader, self._settings.window_ids, *position, self._keep_alive)
         self._log.info(
             "recovered",
             segments=len(segments),
@@ -178,7 +180,7 @@ class Worker:
         settings, log, put = self._settings, self._log, self._notices.put
         worker, cluster, failed = self._folder.worker, self._cluster, self._failed
         told = {} if cluster is None else settings.client_variables
-        forwarder = Forwarder(told.get(variable("server_key")), told.get(variable("client_key")))
+        forwarder = Forwarder(self._member.endpoint, told.get(variable("server_key")), told.get(variable("client_key")))
         journal = JournalThread(
             self._folder.journal, lake, worker, start.seq, self._crash, put, lambda segment: put(Sealed(segment)),
             failed("journal"), lambda seconds: log.warning("disk_slow", seconds=round(seconds, 1)),
@@ -231,6 +233,7 @@ class Worker:
             log,
             expiry,
             forwarder.forward,
+            may_acknowledge=_always if cluster is None else cluster.sight.may_acknowledge,
         )
         receiver.follow(wire.Workers(version=0, members=[self._member]))
         threads = (journal, flusher, lookup)
@@ -278,6 +281,12 @@ class Worker:
         self._context.term()
         log.info("stopped", position=receiver.position(), counters=receiver.counters)
 
+    def _keep_alive(self) -> None:
+        """Now and then during a long step of the start."""
+        self._manager.alive()
+        if self._cluster is not None:
+            self._cluster.keep()
+
     def _is_going_on(self) -> bool:
         """A turn of a wait: whether to wait on."""
         self._manager.alive()
@@ -299,6 +308,11 @@ def _until(condition: Callable[[], bool], receiver: Receiver, seconds: float) ->
         if time.monotonic() > deadline:
             return False
         receiver.step(taking=False)
+    return True
+
+
+def _always() -> bool:
+    """Whether a worker without a lease may acknowledge."""
     return True
 
 

@@ -323,7 +323,7 @@ class Lane:
             first=self._next_message,
             count=len(messages),
             searched=UNSET if searched is None else searched,
-            list_version=self._version or UNSET,
+            list_version=self._version,
         )
         frames = [wire.encode_frame(header), wire.encode_payload([waiting.encoded for waiting in messages])]
         batch = _Batch(header.batch, header.first, frames, messages)

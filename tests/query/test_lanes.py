@@ -10,7 +10,7 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
-from msgspec import UNSET, structs
+from msgspec import structs
 
 from runlake import wire
 from runlake.homes import home_key, home_of
@@ -18,6 +18,7 @@ from runlake.logs import Log
 from runlake.messages import RunStarted, RunUpdated
 from runlake_query.delivery import Delivered, IngestUnreachable, OutcomeUnknown, PartlyStored
 from runlake_query.gateway import Gateway
+from support.homeworkers import Workers
 from support.router import Received, Router, ack, ipc
 from support.samples import started, updated
 
@@ -205,7 +206,25 @@ def test_when_one_of_several_takes_its_part_and_another_never_answers_that_is_sa
     through(members.endpoints, work, connect_s=0.2, timeout_s=0.4)
 
 
-def test_a_worker_alone_and_one_that_knows_no_list_are_sent_the_same_as_ever(tmp_path: Path) -> None:
+def test_what_was_sent_to_the_only_worker_is_taken_by_it_alone_when_it_is_so_no_more(tmp_path: Path) -> None:
+    """Else what of a batch's neighbours is its own would be taken before what came in the batch."""
+    workers = Workers(tmp_path, 2)
+    first = workers.all[0]
+    with workers:
+        workers.change([first])
+
+        async def work(gateway: Gateway) -> None:
+            await gateway.deliver(encoded([started()]), NOBODY)
+            workers.change(workers.all)
+            own = next(run for run in iter(started, None) if first.is_home(run))
+            await gateway.deliver(encoded([own]), NOBODY)
+
+        through(first.endpoint, work)
+        assert [received.header.list_version for received in first.taken] == [0, workers.version]
+        assert first.refused == 1
+
+
+def test_a_worker_alone_and_one_that_knows_no_list_are_sent_all_by_no_list(tmp_path: Path) -> None:
     alone = wire.Workers(version=0, members=[wire.Member(worker=IDS[0], endpoint="tcp://elsewhere:1")])
     for workers in (alone, None):
         with Router(ipc(tmp_path), workers=workers) as router:
@@ -215,6 +234,6 @@ def test_a_worker_alone_and_one_that_knows_no_list_are_sent_the_same_as_ever(tmp
                 assert (gateway.connected, len(gateway.workers)) == (True, 1)
 
             log = through(router.endpoint, work)
-            assert [received.header.list_version for received in router.received] == [UNSET]
+            assert [received.header.list_version for received in router.received] == [0]
             assert {received.header.producer for received in router.received} == {"http-test"}
             assert (router.asked, "unreachable" in log) == (1, False)
