@@ -30,6 +30,7 @@ from support.processes import Process, Site, wait_until
 SCRIPT = Path(__file__).with_name("emit_events.py")
 DEADLINE_S = 200.0
 _EMIT_AT_MOST = 40
+_TOLD_LINES = 30
 
 
 class World:
@@ -146,11 +147,11 @@ class World:
             case "producer":
                 return self._said_by_producers.splitlines()
             case "metrics":
-                return ["."] * int(self._metric(said.first))
+                return ["."] * int(self.metric(said.first))
             case of:
                 return [line.get("event", "") for process in self._processes[of] for line in process.log]
 
-    def _metric(self, name: str) -> float:
+    def metric(self, name: str) -> float:
         """A counter of the worker's metrics page."""
         assert self.ingest is not None
         with urlopen(f"http://{self.ingest.wait_for('ready')['metrics']}/metrics", timeout=DEADLINE_S) as page:
@@ -207,6 +208,8 @@ class World:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            self._tell()
         for producer in self._producers:
             producer.kill()
             producer.communicate()
@@ -216,6 +219,12 @@ class World:
                     pass
         if self.postgres is not None:
             self.postgres.drop_database(self._database)
+
+    def _tell(self) -> None:
+        """Print the end of what each process that ran last has logged."""
+        for of, processes in self._processes.items():
+            for process in processes[-1:]:
+                print(f"{of}, {'ended' if process.ended else 'running'}:\n{''.join(process.text[-_TOLD_LINES:])}")
 
     def forget_read_model(self) -> None:
         shutil.rmtree(self.site.data / "query", ignore_errors=True)
