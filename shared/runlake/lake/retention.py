@@ -61,6 +61,8 @@ def ask_to_forget(connection: duckdb.DuckDBPyConnection, lake: str, run: UUID, n
 
 def count_old(connection: duckdb.DuckDBPyConnection, lake: str, horizon: int) -> int:
     """How many runs are older than `horizon`, Unix seconds. Raises duckdb.Error."""
+    if not _candidates(connection, lake, horizon):
+        return 0
     query = _SQL["count_old"].format(old=_SQL["old"].format(lake=lake))
     row = connection.execute(query, {"horizon": horizon}).fetchone()
     return int(row[0]) if row else 0
@@ -76,6 +78,8 @@ def remove_old(connection: duckdb.DuckDBPyConnection, lake: str, horizon: int, n
     """Put a horizon in force, and remove up to RUNS_AT_ONCE older runs; returns how many. Raises duckdb.Error."""
     at = {"horizon": horizon, "now": now.isoformat()}
     connection.execute(_SQL["set_horizon"].format(lake=lake), at)
+    if not _candidates(connection, lake, horizon):
+        return 0
     choose = _SQL["choose_old"].format(old=_SQL["old"].format(lake=lake))
     connection.execute(choose, {"horizon": horizon, "most": RUNS_AT_ONCE})
     return _remove(connection, lake, now, "old")
@@ -85,6 +89,13 @@ def remove_forgotten(connection: duckdb.DuckDBPyConnection, lake: str, now: date
     """Remove what is there of the runs to forget; returns how many of them had anything. Raises duckdb.Error."""
     connection.execute(_SQL["choose_forgotten"].format(lake=lake))
     return _remove(connection, lake, now, "forgotten")
+
+
+def _candidates(connection: duckdb.DuckDBPyConnection, lake: str, horizon: int) -> int:
+    """Find the runs that may be old; returns how many."""
+    connection.execute(_SQL["choose_candidates"].format(lake=lake), {"horizon": horizon})
+    row = connection.execute(_SQL["count_candidates"]).fetchone()
+    return int(row[0]) if row else 0
 
 
 def _remove(connection: duckdb.DuckDBPyConnection, lake: str, now: datetime, why: str) -> int:
