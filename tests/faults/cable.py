@@ -30,6 +30,8 @@ class Cable:
         self._generation = 0
         """Connections of an earlier one are dead."""
         self._whole = True
+        self._until_cut = -1
+        """How many more bytes arrive before it is cut; negative: all."""
         self.connections = 0
         """How many there have been."""
 
@@ -37,6 +39,14 @@ class Cable:
         """From now on nothing arrives."""
         self._whole = False
         self._generation += 1
+
+    def cut_after(self, size: int) -> None:
+        """Cut it in the midst of what agents send, when so many bytes of it have arrived."""
+        self._until_cut = size
+
+    @property
+    def is_cut(self) -> bool:
+        return not self._whole
 
     def mend(self) -> None:
         """New connections work again."""
@@ -79,7 +89,8 @@ class Cable:
                 return
             there, back = await asyncio.open_unix_connection(self._to)
             try:
-                await asyncio.gather(self._pump(reader, back, generation), self._pump(there, writer, generation))
+                to_worker = self._pump(reader, back, generation, counted=True)
+                await asyncio.gather(to_worker, self._pump(there, writer, generation))
             finally:
                 back.close()
         except OSError:  # the worker is away: so is the connection
@@ -87,9 +98,20 @@ class Cable:
         finally:
             writer.close()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter | None, generation: int) -> None:
+    async def _pump(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter | None,
+        generation: int,
+        *,
+        counted: bool = False,
+    ) -> None:
         with suppress(ConnectionError):
             while piece := await reader.read(_PIECE_BYTES):
+                if counted and self._until_cut >= 0:
+                    self._until_cut -= len(piece)
+                    if self._until_cut < 0:
+                        self.cut()
                 if writer is not None and generation == self._generation:
                     writer.write(piece)
                     await writer.drain()

@@ -196,10 +196,12 @@ def catalog_write_fails(world: World) -> None:
 
 
 def read_model_write_fails(world: World) -> None:
-    """The query process's disk is full: it goes on in memory, and says so."""
+    """The query process's disk is full: it goes on in memory, and says so; or, when a gap in the feed has it read the
+    lake, that it cannot."""
     ear = Ear(world.query)
+    told = ("feed_log_stopped", "lake_not_followed")
     with world.layer.failing(Calls.WRITE, "/query/", errno.ENOSPC):
-        world.emit_until(lambda: ear.hears("feed_log_stopped") is not None, "it says that it keeps nothing")
+        world.emit_until(lambda: any(ear.hears(event) for event in told), "it says what it cannot write")
 
 
 def slow_fsync(world: World) -> None:
@@ -308,10 +310,10 @@ def postgres_hangs(world: World) -> None:
 def cut_network(world: World) -> None:
     """The network between agents and worker is cut without a word, and mended: the old connections stay half open."""
     with Cable(world.site.sockets) as cable:
+        cable.cut_after(world.dice.randrange(500_000))
         world.emit(20_000, endpoint=cable.endpoint)
-        world.midway()
+        wait_until(lambda: cable.is_cut, "so much has been sent", DEADLINE_S)
         before = cable.connections
-        cable.cut()
         _pass(world, short_s=3, long_s=60)
         cable.mend()
         world.finish_producers()
@@ -370,7 +372,7 @@ FAULTS = {
         Fault(lake_write_fails, AWAY),
         Fault(lake_fsync_fails, AWAY),
         Fault(catalog_write_fails, AWAY, "file"),
-        Fault(read_model_write_fails, Said("query", "feed_log_stopped")),
+        Fault(read_model_write_fails, Said("query", "feed_log_stopped|lake_not_followed")),
         Fault(slow_fsync, Said("ingest", "disk_slow")),
         Fault(clock_jumps_forward, Said("ingest", "clock_jumped")),
         Fault(clock_jumps_back, Said("query", "clock_jumped")),
