@@ -6,7 +6,21 @@ import argparse
 import os
 import tempfile
 
-from benchmarks import apply, cluster, curve, dashboard, emit, freshness, history, http, ingest, soak, streams, track
+from benchmarks import (
+    apply,
+    away,
+    cluster,
+    curve,
+    dashboard,
+    emit,
+    freshness,
+    history,
+    http,
+    ingest,
+    soak,
+    streams,
+    track,
+)
 
 BENCHMARKS = {
     "emit": emit.run,
@@ -19,6 +33,7 @@ BENCHMARKS = {
     "dashboard": dashboard.run,
     "streams": streams.run,
     "soak": soak.run,
+    "away": away.run,
     "curve": curve.run,
     "cluster": cluster.run,
 }

@@ -17,7 +17,7 @@ TESTS = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(
-    "name", ["emit", "track", "ingest", "apply", "freshness", "http", "history", "streams", "curve"]
+    "name", ["emit", "track", "ingest", "apply", "freshness", "http", "history", "streams", "curve", "away"]
 )
 def test_a_benchmark_prints_one_json_line_per_figure_with_machine_facts(name: str) -> None:
     prints_figures(name)
