@@ -252,6 +252,11 @@ class Applier:
         self._replace_runs(0, 0, runs)
         return int(runs)
 
+    def go_back(self, worker: UUID) -> None:
+        """In a transaction: no more of a worker is reflected than the lake has confirmed."""
+        stored = self.stored(worker)
+        self._advance(worker, stored._replace(seq=stored.lake_seq, feed_segment=stored.segment))
+
     def apply_feed(self, worker: UUID, segment: int, upto: int, lines: bytes) -> int:
         """Bring the read model up to `upto` from the journal's own lines; returns how many messages that added.
 

@@ -42,6 +42,7 @@ class FeedBuffer:
         self._empty: list[_Waiting] = []
         self._seen: set[tuple[int, int]] = set()
         self._seen_at = 0
+        self._begun_at = 0
         self.size = 0
         self.dropped = 0
         """Groups that did not fit."""
@@ -50,7 +51,9 @@ class FeedBuffer:
 
     def add(self, group: FeedGroup, lines: bytes) -> None:
         """Take what came. Of two groups with one beginning, the first stays."""
-        if group.last_seq < group.first_seq:
+        if group.flushed < self._begun_at:
+            self.late += 1
+        elif group.last_seq < group.first_seq:
             self._add_empty(group, lines)
         elif group.first_seq not in self._ahead:
             self._ahead[group.first_seq] = _Waiting(group, lines)
@@ -61,6 +64,15 @@ class FeedBuffer:
             furthest = self._ahead.pop(max(self._ahead))
             self.size -= len(furthest.lines)
             self.dropped += 1
+
+    def begin_at(self, seq: int) -> None:
+        """The worker has flushed all and goes on behind this position, or has lost what it had not flushed: what it
+        told before does not follow any more."""
+        self._begun_at = max(self._begun_at, seq)
+        behind = [w for w in (*self._ahead.values(), *self._empty) if w.group.flushed < self._begun_at]
+        self.late += len(behind)
+        for waiting in behind:
+            self._remove(waiting)
 
     def take(self, seq: int, segment: int) -> FeedSpan | None:
         """The groups that follow position `seq`, when they are there; None when nothing can be applied.

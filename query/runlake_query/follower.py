@@ -52,6 +52,7 @@ from runlake_query.feedlog import FeedLog
 from runlake_query.folder import Folder
 from runlake_query.logorder import Stretch, in_order, read_stretches
 from runlake_query.lookout import Lookout
+from runlake_query.lostfeed import forget_lost
 from runlake_query.model import ReadModel, read_lake_positions, read_positions
 from runlake_query.positions import Positions
 from runlake_query.pricing import STEP_RUNS, Pricing, list_in_lake
@@ -285,12 +286,15 @@ class Follower:
             self._progress.heard(worker, durable)
 
     def _buffer(self, group: FeedGroup, lines: bytes) -> None:
-        buffer = self._buffers.get((group.lake, group.worker))
-        if buffer is None:
-            if len(self._buffers) >= _MAX_WORKERS:
-                return
-            buffer = self._buffers[group.lake, group.worker] = FeedBuffer(group.worker)
-        buffer.add(group, lines)
+        buffer = self._buffer_of(group.lake, group.worker)
+        if buffer is not None:
+            buffer.add(group, lines)
+
+    def _buffer_of(self, lake: UUID, worker: UUID) -> FeedBuffer | None:
+        buffer = self._buffers.get((lake, worker))
+        if buffer is None and len(self._buffers) < _MAX_WORKERS:
+            buffer = self._buffers[lake, worker] = FeedBuffer(worker)
+        return buffer
 
     def _apply_feed(self) -> None:
         """Apply what follows. Before the read model is in step with the lake nothing does."""
@@ -459,6 +463,7 @@ class Follower:
         rest = [Stretch(worker, 0, seq) for worker, (seq, _) in sorted(flushed.items())]
         for stretch in (*stretches, *rest):
             worker = stretch.worker
+            self._number_on(lake, stretch, copy.name)
             try:
                 self._apply(LakeSource(copy.name, books.get(worker)), stretch, *flushed[worker])
             except LogMismatch:
@@ -500,6 +505,29 @@ class Follower:
         self._feed_log.clear()
         self._buffers.clear()
         self._changes.restarted(self._cursor, {})
+
+    def _number_on(self, lake: UUID, stretch: Stretch, name: str) -> None:
+        """Where a worker's numbers in the lake go on further than they reached, there is no more of what was before:
+        what the feed had told beyond that is lost, and leaves the read model."""
+        worker, goes_on_at = stretch.worker, stretch.first - 1
+        stored = self._applier.stored(worker)
+        if goes_on_at <= stored.lake_seq or self._stopping.is_set():
+            return
+        buffer = self._buffer_of(lake, worker)
+        if buffer is not None:
+            buffer.begin_at(goes_on_at)
+        if stored.seq <= stored.lake_seq:
+            return
+        runs = forget_lost(self._applier, worker, name)
+        self._log.warning(
+            "lost_messages_removed", worker=str(worker), after=stored.lake_seq, upto=stored.seq, runs=runs
+        )
+        self._feed_log.clear()
+        self._model.changed()
+        positions = read_positions(self._cursor)
+        self._changes.restarted(self._cursor, positions)
+        self._progress.applied(positions)
+        self._checkpoints.applied(runs)
 
     def _apply(self, source: LakeSource, stretch: Stretch, last_seq: int, last_segment: int) -> None:
         """Apply what of a stretch is not reflected. `last_seq` and `last_segment` are the worker's last in the lake."""
