@@ -1,59 +1,106 @@
-"""Do the two processes answer; and where they do not, can they be started?"""
+"""Do the processes answer that ought to; and where they do not, can they be started?
+
+On one machine both ought to run. Of a cluster a machine may have a worker, a query process, both or none: what ought to
+run there is what was asked for, else what systemd starts with the machine, else what listens. The workers that the
+settings name are asked in any case, wherever they are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from runlake.cli.api import Api, NotReady
 from runlake.cli.failure import CommandFailed
 from runlake.cli.findings import Finding, good, note, problem
-from runlake.cli.ports import taken
+from runlake.cli.ports import elsewhere, listened_on, taken
 from runlake.cli.worker_client import WorkerSilent, ask_position
+from runlake.entrypoints import entry_points
 from runlake.errors import SettingsError
 from runlake.settings import Settings, variable
-from runlake.wire import Position
 
+PROCESSES = ("ingest", "query")
+_ONE = {"ingest": "a worker", "query": "a query process"}
 _ASK_TIMEOUT_MS = 3_000
 _LARGE_LAG_MS = 10_000
 
 
-def check_processes(settings: Settings) -> Iterator[Finding]:
-    """Ingest by asking for its position, query by its health and readiness."""
-    position: Position | None = None
-    worker_up = settings.ingest.startswith("ipc://") or taken(settings.ingest) is not None
-    query_up = taken(settings.http) is not None
-    if not worker_up and not query_up:
+def check_processes(settings: Settings, asked: str | None = None, enabled: Collection[str] = ()) -> Iterator[Finding]:
+    """Ingest by asking each worker for its position, query by its health and readiness.
+
+    `asked`: the one process that ought to run here. `enabled`: those that the service manager starts here.
+    """
+    workers = entry_points(settings.ingest)
+    spread = settings.lake.is_clustered or any(map(elsewhere, workers))
+    listening = _listening(settings)
+    if asked is not None:
+        here: Collection[str] = (asked,)
+    else:
+        here = (enabled or listening) if spread else PROCESSES
+    if asked is None and not spread and not listening:
         yield note("RunLake is not running here, and its ports are free", "runlake up")
         yield from _free("push_bind", "push", settings)
         yield from _free("feed_bind", "feed", settings)
         return
+    for worker in workers:
+        yield _worker(worker, settings)
+    if "query" in here:
+        yield from _query(settings)
+    for name in PROCESSES:
+        if name not in here:
+            yield note(
+                f"{_ONE[name]} of this machine's own was not looked for: {_why_not(asked, enabled)}",
+                f"runlake doctor {name}, where one ought to run",
+            )
+    if "ingest" in here and "ingest" not in listening:
+        yield from _free("push_bind", "push", settings)
+        yield from _free("feed_bind", "feed", settings)
+
+
+def _listening(settings: Settings) -> list[str]:
+    """Which processes something on this machine listens for; an address of ipc:// says nothing."""
+    binds = (*entry_points(settings.ingest), *entry_points(settings.ingest_bind))
+    there = {"ingest": any(map(listened_on, binds)), "query": listened_on(settings.http)}
+    return [name for name in PROCESSES if there[name]]
+
+
+def _why_not(asked: str | None, enabled: Collection[str]) -> str:
+    if asked is not None:
+        return f"only {asked} was asked for"
+    return "systemd does not start it here" if enabled else "nothing listens at its address"
+
+
+def _worker(endpoint: str, settings: Settings) -> Finding:
+    """What one worker says of itself."""
     try:
-        position = ask_position(settings.ingest, _ASK_TIMEOUT_MS, settings.client_keys)
-        yield good(
-            f"ingest answers at {settings.ingest}: accepted up to {position.accepted:,}, on disk up to"
-            f" {position.durable:,}, in the lake up to {position.flushed:,}"
-        )
+        position = ask_position(endpoint, _ASK_TIMEOUT_MS, settings.client_keys)
     except SettingsError:  # the keys, of which more has been said
-        yield problem(f"the worker at {settings.ingest} cannot be asked", "mend the keys")
+        return problem(f"the worker at {endpoint} cannot be asked", "mend the keys")
     except WorkerSilent as silent:
         if silent.refusal:
-            yield problem(f"the worker does not talk to us: {silent.refusal}", "make the keys of both sides fit")
-        elif worker_up:
-            yield problem(
-                f"what listens at {settings.ingest} does not answer as an ingest worker does",
+            return problem(f"the worker does not talk to us: {silent.refusal}", "make the keys of both sides fit")
+        if elsewhere(endpoint):
+            return problem(
+                f"no ingest worker answers at {endpoint}, which is another machine",
+                "look there, with `runlake doctor ingest`, and at what is between here and there",
+            )
+        if listened_on(endpoint) and not endpoint.startswith("ipc://"):
+            return problem(
+                f"what listens at {endpoint} does not answer as an ingest worker does",
                 f"stop it, or set {variable('ingest')} to another address",
             )
-        else:
-            yield problem(f"no ingest worker at {settings.ingest}", "runlake up, or runlake ingest")
+        return problem(f"no ingest worker at {endpoint}", "runlake up, or runlake ingest")
     except CommandFailed as failure:
-        yield problem(str(failure), "use the same version of RunLake on both sides")
-    if query_up:
-        yield from _query(settings)
-    else:
-        yield problem(f"no query process at {settings.http}", "runlake up, or runlake query")
+        return problem(str(failure), "use the same version of RunLake on both sides")
+    return good(
+        f"ingest answers at {endpoint}: accepted up to {position.accepted:,}, on disk up to"
+        f" {position.durable:,}, in the lake up to {position.flushed:,}"
+    )
 
 
 def _query(settings: Settings) -> Iterator[Finding]:
+    if not listened_on(settings.http) and not elsewhere(settings.http):
+        yield problem(f"no query process at {settings.http}", "runlake up, or runlake query")
+        return
     api = Api(settings.http, settings.token)
     try:
         health = api.get("/health", patience_s=0)
@@ -71,6 +118,12 @@ def _query(settings: Settings) -> Iterator[Finding]:
     except NotReady as failure:
         yield problem(f"query is not ready: {failure}", "wait; if that lasts, its log says why")
         return
+    except CommandFailed as failure:
+        yield problem(
+            f"query does not tell us whether it is ready: {failure}",
+            f"set {variable('token')} or {variable('token_file')} to its token",
+        )
+        return
     lag = ready.get("lag_ms")
     if isinstance(lag, int | float) and lag > _LARGE_LAG_MS:
         yield problem(
@@ -81,7 +134,7 @@ def _query(settings: Settings) -> Iterator[Finding]:
 
 
 def _free(name: str, setting: str, settings: Settings) -> Iterator[Finding]:
-    address = getattr(settings, name)
-    reason = taken(address)
-    if reason:
-        yield problem(f"{address} cannot be used: {reason}", f"set {variable(setting)} to another address")
+    for address in entry_points(getattr(settings, name)):
+        reason = taken(address)
+        if reason:
+            yield problem(f"{address} cannot be used: {reason}", f"set {variable(setting)} to another address")

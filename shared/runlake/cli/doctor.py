@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from pathlib import Path
 
 from runlake import settings as settings_module
 from runlake.cli.check_data import check_catalog, check_data_folder
 from runlake.cli.check_keys import check_keys
 from runlake.cli.check_packages import check_packages
-from runlake.cli.check_processes import check_processes
+from runlake.cli.check_processes import PROCESSES, check_processes
 from runlake.cli.findings import Finding, as_text
+from runlake.cli.installation import enabled
 from runlake.cli.output import print_json
 from runlake.cli.subcommands import Subcommands
 from runlake.settings import Settings
@@ -20,8 +22,10 @@ def add_to(commands: Subcommands) -> None:
     parser = commands.add_parser(
         "doctor",
         help="check versions, ports, data folder and both processes",
-        description="Check all that RunLake needs. Exit status 0 when nothing must be fixed, else 1.",
+        description="Check all that RunLake needs. Exit status 0 when nothing must be fixed, else 1. On one machine"
+        " both processes ought to run; of a cluster those that systemd starts here, or else those that listen here.",
     )
+    parser.add_argument("process", nargs="?", choices=PROCESSES, help="the one process that ought to run here")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     settings_module.add_flags(parser)
     parser.set_defaults(run=doctor)
@@ -30,7 +34,7 @@ def add_to(commands: Subcommands) -> None:
 def doctor(arguments: argparse.Namespace) -> int:
     """Print every finding. Returns 1 when there is a problem among them."""
     findings = []
-    for finding in _examine(settings_module.from_arguments(arguments)):
+    for finding in _examine(settings_module.from_arguments(arguments), arguments.process):
         findings.append(finding)
         if not arguments.json:
             print(as_text(finding), flush=True)
@@ -42,9 +46,10 @@ def doctor(arguments: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
-def _examine(settings: Settings) -> Iterator[Finding]:
+def _examine(settings: Settings, asked: str | None) -> Iterator[Finding]:
     yield from check_packages(settings.lake)
     yield from check_data_folder(settings)
     yield from check_catalog(settings)
     yield from check_keys(settings)
-    yield from check_processes(settings)
+    units = enabled(Path("/"))
+    yield from check_processes(settings, asked, [name for name in PROCESSES if f"runlake-{name}.service" in units])

@@ -1,4 +1,4 @@
-"""Whether an address that a process is to listen on is free."""
+"""What can be said of an address without asking who is there: is it free, taken, or another machine's?"""
 
 from __future__ import annotations
 
@@ -12,6 +12,27 @@ def taken(address: str) -> str | None:
 
     Port 0 (any free one) and ipc:// addresses can always.
     """
+    error = _refusal(address)
+    if error is None:
+        return None
+    return "another program listens there" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+
+
+def listened_on(address: str) -> bool:
+    """Whether a program of this machine listens there. Of an ipc:// address, and of a port that is not for this user,
+    that is not known: True."""
+    error = _refusal(address)
+    return address.startswith("ipc://") or (error is not None and error.errno in (errno.EADDRINUSE, errno.EACCES))
+
+
+def elsewhere(address: str) -> bool:
+    """Whether the address is not one of this machine's: another's, or a name that is not known here."""
+    error = _refusal(address)
+    return isinstance(error, socket.gaierror) or (error is not None and error.errno == errno.EADDRNOTAVAIL)
+
+
+def _refusal(address: str) -> OSError | None:
+    """What happens to who tries to listen there; None when that would do."""
     if address.startswith("ipc://"):
         return None
     parts = urlsplit(address if "://" in address else f"//{address}")
@@ -24,7 +45,5 @@ def taken(address: str) -> str | None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(target)
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            return "another program listens there"
-        return error.strerror or str(error)
+        return error
     return None
