@@ -23,6 +23,7 @@ from runlake_query.changedrun import changed_run
 from runlake_query.delivery import Delivered
 from runlake_query.freshness import Freshness
 from runlake_query.gateway import Gateway
+from runlake_query.gone import why_not_shown
 from runlake_query.keyedlocks import KeyedLocks
 from runlake_query.parameters import Parameters
 from runlake_query.points import Found, Points
@@ -234,7 +235,9 @@ class Writes:
             await self._reach(wanted)
             found = await self._points.by_ids(behind)
             shown |= {str(event_id): run.body.decode() for event_id, run in found.items()}
-            refused |= dict.fromkeys((str(one) for one in behind if one not in found), _TAKEN)
+            if len(found) < len(behind):
+                reasons = await self._why_not_shown(one for one in behind if one not in found)
+                refused |= {str(event_id): reason for event_id, reason in reasons.items()}
         return shown, created, refused
 
     async def _stored(self, message: RunStarted, outcome: Delivered, *, first: bool) -> _Stored:
@@ -248,8 +251,13 @@ class Writes:
         await self._reach({outcome.worker: outcome.seq})
         found = (await self._points.by_id(message.event_id)).run
         if found is None:
-            raise bodies.InvalidBody(_TAKEN, "event_id")
+            why = await self._why_not_shown((message.event_id,))
+            raise bodies.InvalidBody(why[message.event_id], "event_id")
         return _Stored(found.body, not outcome.duplicate)
+
+    async def _why_not_shown(self, runs: Iterable[UUID]) -> dict[UUID, str]:
+        wanted = tuple(runs)
+        return await self._reader.read(lambda snapshot: why_not_shown(snapshot, wanted), with_lake=True)
 
     async def _ready_to_search(self, names: Iterable[UUID | str]) -> Positions:
         """Wait until the read model can be asked for these runs; returns what it reflects by then at least."""
@@ -363,9 +371,6 @@ class Writes:
 
     def _reflected(self) -> dict[str, str]:
         return {"RunLake-Position": format_positions(self._progress.positions)}
-
-
-_TAKEN = "event_id: is the id of another message, which is no run"
 
 
 async def _body(request: web.Request) -> bytes:

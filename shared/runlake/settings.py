@@ -240,6 +240,12 @@ def from_arguments(arguments: argparse.Namespace, environ: Mapping[str, str] = o
     return load(flags, environ, arguments.settings)
 
 
+def is_given(name: str, arguments: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether a setting is said by a flag, a variable or the file; or only by its default. Raises SettingsError."""
+    by_flag = getattr(arguments, name, None) is not None
+    return by_flag or variable(name) in environ or name in _read_file(arguments.settings)
+
+
 def _read_file(file: Path | None) -> dict[str, Any]:
     path = file or Path(FILE_NAME)
     try:
@@ -281,6 +287,8 @@ def _convert(name: str, value: Any, source: str) -> Any:
 def _told(name: str, value: Any) -> str:
     if name == "catalog":
         return repr(place.without_password(str(value)))
+    if name == "storage":
+        return repr(place.without_secrets(str(value)))
     return "what was given" if name in SECRETS else repr(value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,8 @@ from support.processes import Site
 from support.producer import Producer
 from support.runlake_command import Command
 from support.samples import event, started
+
+_TOKEN = "a-token-of-this-test-0123456789"
 
 
 @pytest.fixture
@@ -270,4 +273,38 @@ def test_p4_a_read_model_that_is_not_the_fold_of_the_lake_is_told(site: Site, co
             }
             assert query.terminate() == 0
         assert worker.terminate() == 0
-    assert "not compared" in command("verify").stdout
+    (told,) = report(command)["read model"]
+    assert f"the query process at {command.http}: " in told and "cannot be asked" in told
+    assert "✗ read model: not compared" in command("verify").stdout
+    for quiet in (command("verify", "--without-read-model"), command("verify", "--http", "127.0.0.1:0")):
+        assert (quiet.returncode, "All is right." in quiet.stdout) == (0, True), quiet.stdout
+
+
+def test_a_query_process_that_does_not_let_us_in_is_told_as_wrong(site: Site, command: Command) -> None:
+    filled(site)
+    query, url = site.query(env={"RUNLAKE_TOKEN": _TOKEN})
+    with query:
+        command.http = url.removeprefix("http://")
+        (told,) = report(command)["read model"]
+        assert "answers 401: set RUNLAKE_TOKEN (or RUNLAKE_TOKEN_FILE)" in told
+        command.more = {"RUNLAKE_TOKEN": _TOKEN}
+        done = command("verify")
+        assert done.returncode == 0, done.stdout
+        assert "✓ read model: 3 runs" in done.stdout
+        assert query.terminate() == 0
+
+
+def test_a_read_model_that_is_never_at_the_position_of_the_lake_is_left_open_and_not_called_right(
+    site: Site, command: Command, tmp_path: Path
+) -> None:
+    filled(site)
+    shutil.copytree(site.data, tmp_path / "before")
+    filled(site)
+    query, url = site.query()
+    with query:
+        command.http = url.removeprefix("http://")
+        done = command("verify", "--data", str(tmp_path / "before"))
+        assert done.returncode == 3, done.stdout
+        assert "Nothing is wrong; left open: read model." in done.stdout
+        assert "All is right." not in done.stdout
+        assert query.terminate() == 0

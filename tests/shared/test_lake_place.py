@@ -60,6 +60,13 @@ def test_what_libpq_takes_is_a_catalog(catalog: str) -> None:
         f"postgres://lake:{PASSWORD}@db/runs",
         f"mysql://lake:{PASSWORD}@db/runs",
         f"mysql://db/runs?user=lake&password={PASSWORD}",
+        f"host=db user=lake password={PASSWORD} dbname=runs",
+        f"postgresql:lake:{PASSWORD}@db/runs",
+        f"postgresql://lake:{PASSWORD}/runs",
+        f"postgresql://lake:{PASSWORD}@db:port/runs",
+        f"postgresql://lake:{PASSWORD}@db:65536/runs",
+        f"postgresql://lake:{PASSWORD}@one:5432,two:0/runs",
+        f"postgresql://lake:{PASSWORD}@db/runs?port=none",
     ],
 )
 def test_what_is_no_catalog_is_refused_without_the_password_in_it(catalog: str) -> None:
@@ -77,11 +84,54 @@ def test_a_bucket_and_a_prefix_are_a_storage(storage: str) -> None:
 
 @pytest.mark.parametrize(
     "storage",
-    ["s3://", "s3://ab", "s3://Bucket/", "s3://abc//x/", "s3://abc/*/", "s3://abc/?x", "gs://abc/", "s3:///x"],
+    [
+        "s3://",
+        "s3://ab",
+        "s3://Bucket/",
+        "s3://abc//x/",
+        "s3://abc/*/",
+        "s3://abc/?x",
+        "gs://abc/",
+        "s3:///x",
+        "s3:abc",
+    ],
 )
 def test_what_is_no_storage_is_refused_and_says_what_is(storage: str) -> None:
     with pytest.raises(SettingsError, match="a folder of this machine or s3://bucket/prefix/"):
         load(environ={"RUNLAKE_STORAGE": storage})
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        f"s3://AKIA:{PASSWORD}@bucket/prefix/",
+        f"s3://AKIA:{PASSWORD}/more@bucket/prefix/",
+        f"s3:AKIA:{PASSWORD}@bucket",
+        f"s3://bucket/prefix/?secret_access_key={PASSWORD}",
+        f"https://AKIA:{PASSWORD}@bucket.example.org/?x={PASSWORD}",
+    ],
+)
+def test_what_is_no_storage_is_refused_without_the_key_in_it(storage: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load(environ={"RUNLAKE_STORAGE": storage})
+    assert "credentials are in the AWS_* variables" in str(refused.value)
+    assert "AKIA" not in str(refused.value)
+    assert PASSWORD not in str(refused.value)
+    assert "bucket" in str(refused.value).partition(" cannot")[0]
+
+
+def test_a_bucket_that_is_too_short_is_told_how_long_it_may_be() -> None:
+    with pytest.raises(SettingsError, match=r"'s3://ab' cannot be used; .* a bucket of 3 to 63"):
+        load(environ={"RUNLAKE_STORAGE": "s3://ab"})
+
+
+def test_what_is_told_of_a_right_catalog_is_all_but_its_password() -> None:
+    for given, told in (
+        ("postgresql://lake:secret@[::1]:5432/runs", "postgresql://lake:…@[::1]:5432/runs"),
+        ("postgresql://one:5432,two:5433/runs", "postgresql://one:5432,two:5433/runs"),
+        ("sqlite:/a:b@c/catalog", "/a:b@c/catalog"),
+    ):
+        assert load({"catalog": given}, {}).lake.told == told
 
 
 def test_a_password_shows_nowhere_where_settings_or_places_are_printed() -> None:

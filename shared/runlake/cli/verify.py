@@ -7,10 +7,11 @@ nor the lake, which is read later, is missing.
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +23,15 @@ from runlake.cli.failure import CommandFailed
 from runlake.cli.lakehere import need_lake
 from runlake.cli.output import print_json
 from runlake.cli.subcommands import Subcommands
+from runlake.cli.verify_read_model import check_read_model
 from runlake.settings import Settings
 
 if TYPE_CHECKING:
     from runlake.lake.verify import Check
 
+_LEFT_OPEN = 3
+"""The exit status when nothing is wrong, and not all could be looked at."""
+_NOT_COMPARED = "not compared"
 _SHOWN = 20
 _TRIES = 20
 """How often to look anew at a lake that was maintained meanwhile."""
@@ -40,19 +45,26 @@ def add_to(commands: Subcommands) -> None:
         help="check that the lake, its files and the journal are whole",
         description="Check positions, ids, books, hash chains, Parquet files and journal, and compare the fold of the"
         " lake with what the HTTP API answers. Changes nothing, and may run beside the worker. Exit status 0 when all"
-        " is right, else 1.",
+        " is right; 1 when something is wrong, or a query process that is named cannot be asked; 3 when nothing is"
+        " wrong, and the read model could not be compared, because messages keep coming.",
     )
+    parser.add_argument("--without-read-model", action="store_true", help="ask no query process")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    settings_module.add_flags(parser, "data", "catalog", "storage", "http", "ingest", "maintenance_keep_s")
+    settings_module.add_flags(
+        parser, "data", "catalog", "storage", "http", "ingest", "maintenance_keep_s", "token_file"
+    )
     parser.set_defaults(run=verify)
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    """Print the report. Returns 1 when something is wrong. Raises CommandFailed, LakeError."""
+    """Print the report. Returns 1 when something is wrong, 3 when something was left open. Raises CommandFailed,
+    LakeError."""
     settings = settings_module.from_arguments(arguments)
     need_lake(settings)
     checks = []
-    for check in _checks(settings):
+    named = settings_module.is_given("http", arguments)
+    asked = None if arguments.without_read_model else functools.partial(check_read_model, settings, named=named)
+    for check in _checks(settings, asked):
         checks.append(check)
         if not arguments.json:
             _print(check)
@@ -60,20 +72,28 @@ def verify(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"wrong": wrong, "checks": [check._asdict() for check in checks]})
     else:
-        print("\nAll is right." if not wrong else f"\n{wrong:,} wrong, marked ✗.")
-    return 1 if wrong else 0
+        print(_summary(checks, wrong))
+    return 1 if wrong else _LEFT_OPEN if any(check.left_open for check in checks) else 0
+
+
+def _summary(checks: list[Check], wrong: int) -> str:
+    if wrong:
+        return f"\n{wrong:,} wrong, marked ✗."
+    left = [check.name for check in checks if check.left_open]
+    return f"\nNothing is wrong; left open: {', '.join(left)}." if left else "\nAll is right."
 
 
 def _print(check: Check) -> None:
-    print(f"{'✗' if check.wrong else '✓'} {check.name}: {check.looked_at}", flush=True)
-    for mark, texts in (("✗", check.wrong), ("·", check.notes)):
+    state = "✗" if check.wrong else "·" if check.looked_at.startswith(_NOT_COMPARED) else "✓"
+    print(f"{state} {check.name}: {check.looked_at}", flush=True)
+    for mark, texts in (("✗", check.wrong), ("?", check.left_open), ("·", check.notes)):
         for text in texts[:_SHOWN]:
             print(f"    {mark} {text}")
         if len(texts) > _SHOWN:
             print(f"    {mark} and {len(texts) - _SHOWN:,} more")
 
 
-def _checks(settings: Settings) -> Iterator[Check]:
+def _checks(settings: Settings, read_model: Callable[[], Check] | None) -> Iterator[Check]:
     """Each check. Where maintenance has taken away meanwhile what was being read, all that comes after the journal is
     looked at anew: that a file is gone which the catalog does not name any more, is no fault."""
     import duckdb  # noqa: PLC0415 (an extra)
@@ -82,7 +102,7 @@ def _checks(settings: Settings) -> Iterator[Check]:
     checks: list[Check] = []
     try:
         for _ in range(_TRIES):
-            checks, overtaken = _look(settings, journal)
+            checks, overtaken = _look(settings, journal, read_model)
             if not overtaken:
                 break
     except duckdb.Error as error:
@@ -90,11 +110,12 @@ def _checks(settings: Settings) -> Iterator[Check]:
     yield from checks
 
 
-def _look(settings: Settings, journal: dict[str, Any]) -> tuple[list[Check], bool]:
+def _look(
+    settings: Settings, journal: dict[str, Any], read_model: Callable[[], Check] | None
+) -> tuple[list[Check], bool]:
     """All checks, and whether what is wrong may be so only because the lake was maintained meanwhile."""
     import duckdb  # noqa: PLC0415 (an extra)
 
-    from runlake.cli.verify_read_model import check_read_model  # noqa: PLC0415
     from runlake.lake import verify as lake  # noqa: PLC0415
     from runlake.lake.attach import CATALOG, read_lake  # noqa: PLC0415
     from runlake.lake.maintenance import Limits  # noqa: PLC0415
@@ -108,7 +129,8 @@ def _look(settings: Settings, journal: dict[str, Any]) -> tuple[list[Check], boo
         checks.append(lake.check_files(connection, settings.lake, limits, datetime.now(UTC)))
         try:
             checks += lake.check_rows(connection)
-            checks.append(check_read_model(settings))
+            if read_model is not None:
+                checks.append(read_model())
         except duckdb.Error as error:
             checks.append(lake.Check("rows", "not all could be read", [str(error)], []))
     suspect = [text for check in checks if check.name in _OF_FILES for text in check.wrong]

@@ -7,14 +7,16 @@ price table are in the read model alone, and are left out.
 from __future__ import annotations
 
 import tempfile
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runlake.cli.failure import CommandFailed
+from runlake.cli.ports import elsewhere, listened_on
 from runlake.cli.worker_client import flush_if_there
 from runlake.client import connect as connect_api
-from runlake.errors import RunLakeError
-from runlake.settings import Settings
+from runlake.errors import ApiRefused, RunLakeError
+from runlake.settings import Settings, host_and_port, variable
 
 if TYPE_CHECKING:
     import duckdb
@@ -24,11 +26,18 @@ if TYPE_CHECKING:
 _TRIES = 5
 
 
-def check_read_model(settings: Settings) -> Check:
-    """Compare what the query process at `settings.http` answers with the lake. Raises duckdb.Error, LakeError."""
+def check_read_model(settings: Settings, *, named: bool) -> Check:
+    """Compare what the query process at `settings.http` answers with the lake. Raises duckdb.Error, LakeError.
+
+    `named`: somebody said where it is. One that cannot be asked is wrong then; where only the default says so and
+    nothing listens there, nobody was to be asked.
+    """
     from runlake.lake.attach import read_lake  # noqa: PLC0415 (an extra)
     from runlake.lake.verify import Check, flushed, runs_that_differ  # noqa: PLC0415
 
+    no_port = host_and_port(settings.http)[1] == 0
+    if no_port or not (named or elsewhere(settings.http) or listened_on(settings.http)):
+        return Check("read model", f"not compared, for no query process is named ({variable('http')})", [], [])
     for _ in range(_TRIES):
         flush_if_there(settings.ingest, settings.client_keys)
         with tempfile.TemporaryDirectory(prefix="runlake-verify-") as folder, read_lake(settings.lake) as connection:
@@ -37,12 +46,22 @@ def check_read_model(settings: Settings) -> Check:
             try:
                 reflected = _download(settings, export, wanted)
             except (RunLakeError, CommandFailed, OSError) as error:
-                return Check("read model", f"not compared, for the HTTP API cannot be asked: {error}", [], [])
+                return Check("read model", "not compared", [_why_not(settings.http, error)], [])
             if reflected != wanted:
                 continue
             differing = runs_that_differ(connection, export)
             return Check("read model", f"{_rows(connection, export):,} runs", differing, [])
-    return Check("read model", "not compared, for messages keep coming: verify again when it is quieter", [], [])
+    busy = "messages keep coming, and the two were never at one position: verify again when it is quieter"
+    return Check("read model", "not compared", [], [], [busy])
+
+
+def _why_not(address: str, error: Exception) -> str:
+    if isinstance(error, ApiRefused) and error.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return (
+            f"the query process at {address} answers {error.status}: set {variable('token')} (or"
+            f" {variable('token_file')}) to its token"
+        )
+    return f"the query process at {address}: {error}"
 
 
 def _download(settings: Settings, target: Path, after: dict[str, int]) -> dict[str, int]:

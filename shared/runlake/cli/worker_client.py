@@ -38,18 +38,15 @@ def ask_position(endpoint: str, timeout_ms: int, keys: ClientKeys | None = None)
 
 
 def flush_if_there(endpoint: str, keys: ClientKeys | None = None) -> None:
-    """Have the worker bring its journal to the lake, where one runs. Raises CommandFailed when one does, and does not
+    """Have each worker bring its journal to the lake, where it runs. Raises CommandFailed when one does, and does not
     let us in."""
-    try:
-        ask_position(endpoint, _WORKER_MS, keys)
-    except WorkerSilent as silent:
-        if silent.refusal:
-            raise
-        return
-    try:
-        _ask(endpoint, encode_frame(FlushRequest()), _FLUSH_MS, keys)
-    except WorkerSilent:
-        return
+    for point in entry_points(endpoint):
+        try:
+            ask_position(point, _WORKER_MS, keys)
+            _ask(point, encode_frame(FlushRequest()), _FLUSH_MS, keys)
+        except WorkerSilent as silent:
+            if silent.refusal:
+                raise
 
 
 def _ask(endpoint: str, request: bytes, timeout_ms: int, keys: ClientKeys | None) -> Reply:
