@@ -67,10 +67,12 @@ JOIN positions ON positions.worker = e.worker AND e.seq <= positions.lake_seq
 WHERE e.run_event_id IN (SELECT event_id FROM outlived WHERE flushed)
 
 -- name: runs
--- A run whose start came after the removal is another one.
+-- A run whose start came after the removal is another one. One of which more has come that the lake does not have yet
+-- stays until it does: only here is what has come.
 DELETE FROM runs USING removed
 WHERE
     runs.event_id = removed.run_event_id
+    AND runs.event_id NOT IN (SELECT event_id FROM outlived WHERE NOT flushed)
     AND coalesce(runs.worker = removed.worker, true)
     AND coalesce(runs.created_seq, runs.seq, 0) <= removed.last_seq
 

@@ -24,7 +24,9 @@ from runlake_query.totals import Totals
 from support.api import Start
 from support.lakes import LakeWriter, Worker
 from support.models import Model, lake_runs
-from support.processes import wait_until
+from support.processes import Site, wait_until
+from support.producer import Producer
+from support.samples import started, updated
 from support.waiting import eventually
 
 NOON = datetime(2026, 1, 28, 12, tzinfo=UTC)
@@ -207,3 +209,42 @@ def test_a_run_is_folded_anew_when_the_lake_has_all_that_has_come_of_it(lake: La
             assert model.rows(website) == [(None,)]
             assert removals.apply(found, copy.name) == 0
         assert told == ["changed"] * 2
+
+
+def test_a_change_that_was_fed_and_not_flushed_outlives_the_removal_of_its_run(
+    site: Site, lake: LakeWriter, tmp_path: Path
+) -> None:
+    run = started("r", website="removed.example")
+    with (
+        site.ingest("--flush-interval-ms", "600000", "--maintenance-interval-ms", "0") as worker,
+        Producer(site.ingest_endpoint) as producer,
+        Model(site, tmp_path / "model", feed=site.feed_endpoint) as model,
+    ):
+        ack = producer.deliver([run])
+        producer.flush()
+        model.confirmed({ack.worker: 1})
+        producer.deliver([updated(run.event_id, product="second")])
+        eventually(lambda: model.rows("SELECT product FROM runs") == [("second",)])
+        remove(lake, run.event_id)
+        eventually(lambda: model.model.generation)
+        assert model.rows("SELECT seq > lake_seq FROM positions") == [(True,)]
+        assert model.rows("SELECT product FROM runs") == [("second",)]
+        producer.flush()
+        eventually(lambda: model.rows("SELECT product, website FROM runs") == [("second", None)])
+        assert worker.terminate() == 0
+        (segment,) = lake.sql("SELECT max(segment) FROM lake.flushes")[0]
+        of_run = f"'{ack.worker}', 3, now(), 'p', 'run.started', '{run.event_id}', '{run.event_id}', now()"
+        lake.sql(
+            f"""
+            BEGIN;
+            INSERT INTO lake.run_changes (
+                worker, seq, received_at, producer, kind, event_id, run_event_id, ts, run_id, agent_name, job_type,
+                start_time
+            ) VALUES ({of_run}, 'r', 'a', 'j', now());
+            INSERT INTO lake.flushes VALUES ('{ack.worker}', {segment + 1}, 3, 3, now());
+            COMMIT
+            """
+        )
+        eventually(lambda: len(model.shown()) == 1)
+        assert model.shown() == lake_runs(lake)
+        assert model.rows("SELECT product, website FROM runs") == [("second", None)]
