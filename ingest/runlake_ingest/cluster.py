@@ -18,11 +18,14 @@ from runlake_ingest.crashpoints import CrashPoints
 from runlake_ingest.election import LockElection
 from runlake_ingest.journal import Segment
 from runlake_ingest.lakewriter import LakeReader, LakeWriter
-from runlake_ingest.lease import Lease
+from runlake_ingest.lease import Lease, seconds
+from runlake_ingest.leasesight import LeaseSight
 from runlake_ingest.leasetoken import LeaseToken
 from runlake_ingest.listchange import ListChange
 from runlake_ingest.membership import Membership
 from runlake_ingest.receiver import Receiver
+
+_LOOK_EVERY_S = 1.0
 
 
 class Cluster:
@@ -51,9 +54,24 @@ class Cluster:
         """Whether the lease was held when it was last looked at."""
         return self._lease.held
 
+    @property
+    def sight(self) -> LeaseSight:
+        """Whether the worker may acknowledge."""
+        return LeaseSight(lambda: self._lease.seen_at, seconds)
+
     def confirm(self) -> None:
         """Return when this process holds the lease. Raises what `Lease.confirm` does."""
         self._lease.confirm()
+
+    def keep(self) -> None:
+        """Let nobody take this process for a silent one, before the list is followed. Raises what `confirm` does."""
+        if seconds() - self._lease.seen_at >= _LOOK_EVERY_S:
+            self._lease.confirm()
+
+    def fence(self) -> None:
+        """Have the lake, which is there, take nothing from a process that this one has replaced. Raises what the lease
+        does."""
+        self._lease.ask(Members.fence)
 
     def refuse_foreign(self, segments: Sequence[Segment]) -> None:
         """Raise LakeError for a journal of another worker: that one may still run, and have more than this copy."""
@@ -91,7 +109,7 @@ class Cluster:
         def still_alone() -> None:
             self._lease.ask(Members.confirm)
 
-        lake = LakeWriter(self.lake, self._crash, self._log, before_commit=still_alone)
+        lake = LakeWriter(self.lake, self._crash, self._log, before_commit=still_alone, role="n")
         try:
             lake.open()
             lake.number_on(workers)

@@ -3,30 +3,46 @@
 Under the lease of a worker that is gone, which nobody else may have: marks it as retired, so that it never starts
 again, and brings what its journal holds to the lake, under its own id and numbers. It may be killed anywhere, and run
 again.
+
+What is gone may only be stopped, or cut off from the network, and come back. So before all else its connections are
+ended, and the lake refuses what it tries to commit from then on (`Members.fence`). Its journal is read when it has
+acknowledged for the last time, unless it cannot reach the catalog: then it goes on taking (`leasesight.py`).
 Prints one JSON object: `segments` and `messages` that it brought.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
+import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import msgspec
 
+from runlake import lockfile
 from runlake import settings as settings_module
 from runlake.errors import LakeError, RunLakeError
 from runlake.lake.durability import make_folder
-from runlake.lake.members import Members, lock_key
+from runlake.lake.leaselock import SILENT_S, LeaseLock
+from runlake.lake.members import Members, lease_name, writer_name
+from runlake.lake.place import LakePlace
 from runlake.logs import Log
 from runlake.settings import Settings
 from runlake_ingest.crashpoints import CrashPoints
 from runlake_ingest.flusher import flush_segment
+from runlake_ingest.givenup import refuse_given_up
 from runlake_ingest.journal import Segment
+from runlake_ingest.journalfolder import journal_in
 from runlake_ingest.lakewriter import LakeWriter
+from runlake_ingest.leasesight import SURE_FOR_S
 from runlake_ingest.recovery import recover
+
+_TRY_EVERY_S = 0.1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,31 +64,68 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _retire(settings: Settings, worker: UUID, folder: Path | None) -> list[Segment]:
-    members = Members(settings.lake, f"runlake lease {worker}")
-    try:
-        if not members.try_lock(lock_key("lease", worker)):
-            raise LakeError(f"Worker {worker} runs, or is being retired: there is nothing to hand over.")
-        journal = None if folder is None else _journal_in(folder)
-        if not members.retire(worker):
+    log = Log("ingest", settings.log_level)
+    with ExitStack() as ends:
+        journal = None if folder is None else journal_in(folder)
+        if journal is not None:
+            ends.enter_context(_used_by_nobody(journal.parent))
+        members = Members(settings.lake, lease_name(worker))
+        ends.callback(members.close)
+        _take_lease(members, worker, log)
+        token = uuid4()
+        members.end_writers(worker)  # one may be stopped in the midst of a COMMIT, and hold its row of the fence
+        if not members.retire(worker, token):
             raise LakeError(f"No worker {worker} has ever run on this catalog.")
-        return [] if journal is None else _bring(settings, members, worker, journal)
+        members.fence()
+        members.end_writers(worker)
+        if journal is None:
+            return []
+        last_ack = time.monotonic() + SURE_FOR_S
+        lake = settings.lake.named(writer_name(worker, token))
+        return _bring(lake, members, worker, journal, lambda: time.sleep(max(0.0, last_ack - time.monotonic())), log)
+
+
+def _take_lease(members: Members, worker: UUID, log: Log) -> None:
+    lock, said = LeaseLock(worker), False
+    while (held := lock.take(members)) != "mine":
+        if held == "by one that runs":
+            raise LakeError(f"Worker {worker} runs, or is being retired: stop it first.")
+        if not said:
+            said = True
+            log.warning("lease_held_elsewhere", reason="its holder is silent", waits_up_to_s=SILENT_S)
+        time.sleep(_TRY_EVERY_S)
+
+
+@contextmanager
+def _used_by_nobody(folder: Path) -> Iterator[None]:
+    """Have the lock of a worker's folder, where it has one. Raises LakeError when a process still has it."""
+    try:
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:  # a copy of the journal alone, or one that cannot be written
+        yield
+        return
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise LakeError(
+                f"Process {lockfile.read(lock)} has {folder}: it runs, or was stopped. End it first."
+            ) from None
+        yield
     finally:
-        members.close()
+        os.close(lock)
 
 
-def _journal_in(folder: Path) -> Path:
-    """The journal in a data folder, an ingest folder, or a folder of segments."""
-    for found in (folder / "ingest" / "journal", folder / "journal", folder):
-        if found.is_dir() and (found.name == "journal" or any(found.glob("*.ndjson"))):
-            return found
-    raise LakeError(f"There is no journal in {folder}: give the data folder of the worker that is gone, or a copy.")
-
-
-def _bring(settings: Settings, members: Members, worker: UUID, journal: Path) -> list[Segment]:
-    log, crash = Log("ingest", settings.log_level), CrashPoints()
-    lake = LakeWriter(settings.lake, crash, log, before_commit=members.confirm)
+def _bring(
+    place: LakePlace, members: Members, worker: UUID, journal: Path, wait_for_last: Callable[[], None], log: Log
+) -> list[Segment]:
+    crash = CrashPoints()
+    lake = LakeWriter(place, crash, log, before_commit=members.confirm)
     try:
         uuid = lake.open()
+        members.fence()
+        wait_for_last()
+        refuse_given_up(place, worker, journal)
         aside = journal.with_name("aside")
         make_folder(aside)
         segments = recover(journal, aside, uuid, lambda of: lake.flushed(of)[0], log)

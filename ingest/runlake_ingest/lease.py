@@ -1,8 +1,10 @@
 """The lease of a worker in a cluster: one process at a time is this worker, on whatever machine.
 
 A lock in the catalog's PostgreSQL, on a connection of its own: while the connection is there, nobody else has the lock.
-It is seen to be there right before each COMMIT of a flush. Who takes the lock cuts off what a process before it still
-has open on the catalog; so a process that was stopped between that look and its COMMIT commits nothing any more.
+It is seen to be there right before each COMMIT of a flush, and every second. That is for who must find out; what keeps
+a process that was stopped after its look from committing is the fence (`Members.fence`): who takes the lease, or
+retires the worker, gives it another token, and the server refuses each COMMIT by a connection that is named after an
+old one. Connections of a process before are ended besides, so that none of them stands in the way.
 """
 
 from __future__ import annotations
@@ -15,25 +17,28 @@ from collections.abc import Callable
 from typing import TypeVar
 from uuid import UUID, uuid4
 
-from msgspec.structs import replace
-
 from runlake.errors import AlreadyRunning, LakeError, LakeUnavailable
-from runlake.lake.members import Known, Members, lock_key
-from runlake.lake.place import CatalogAddress, LakePlace
+from runlake.lake.leaselock import SILENT_S, LeaseLock
+from runlake.lake.members import Known, Members, lease_name, writer_name
+from runlake.lake.place import LakePlace
 from runlake.logs import Log
 from runlake.wire import Member
 from runlake_ingest.leasetoken import LeaseToken
 
 T = TypeVar("T")
-_PATIENCE_S = 2.0
-_TRY_EVERY_S = 0.1
+
+
+def seconds() -> float:
+    """A clock for spans, which goes on while the machine sleeps (where there is one)."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class Lease:
     """For any thread; one at a time uses the connection.
 
-    Methods raise LakeUnavailable when the catalog cannot be reached, AlreadyRunning when another process has the lease,
-    LakeError when this worker's folder may not have it any more, OSError when its token cannot be written.
+    Methods raise LakeUnavailable when the catalog cannot be reached, or when a process that is silent has the lease,
+    which can be had soon; AlreadyRunning when a process has it that runs, LakeError when this worker's folder may not
+    have it any more, OSError when its token cannot be written.
     """
 
     def __init__(self, place: LakePlace, member: Member, token: LeaseToken, log: Log) -> None:
@@ -41,19 +46,19 @@ class Lease:
         self._member = member
         self._token = token
         self._log = log
-        self._key = lock_key("lease", member.worker)
-        self._names = f"runlake lake {member.worker.hex} "
-        self._name = f"{self._names}{os.urandom(4).hex()}"
+        self._mine = uuid4()
+        self._leaselock = LeaseLock(member.worker)
         self._lock = threading.RLock()
         self._members: Members | None = None
         self._taken = 0
+        self._waiting = False
+        self.seen_at = float("-inf")
+        """When a look began that found it held, by `seconds()`. For any thread to read."""
 
     @property
     def lake(self) -> LakePlace:
-        """The lake, by connections that the next holder of the lease knows and can cut off."""
-        mark = "&" if "?" in self._place.catalog else "?"
-        name = self._name.replace(" ", "%20")
-        return replace(self._place, catalog=CatalogAddress(f"{self._place.catalog}{mark}application_name={name}"))
+        """The lake, by connections that the fence and the next holder of the lease know."""
+        return self._place.named(writer_name(self._member.worker, self._mine))
 
     @property
     def held(self) -> bool:
@@ -63,19 +68,24 @@ class Lease:
     def confirm(self) -> None:
         """Return when this process holds the lease, which it takes where it can."""
         with self._lock:
+            began = seconds()
             if self._members is not None:
                 try:
                     self._members.confirm()
+                    self.seen_at = began
                     return
                 except LakeUnavailable as error:
                     self._let_go(error)
+                    began = seconds()
             self._members = self._take()
+            self.seen_at = began
 
     def ask(self, question: Callable[[Members], T]) -> T:
         """Ask the catalog's database for something, while the lease is held."""
         with self._lock:
             if self._members is None:
-                self._members = self._take()
+                self.confirm()
+            assert self._members is not None
             try:
                 return question(self._members)
             except LakeUnavailable as error:
@@ -94,20 +104,12 @@ class Lease:
         self._log.warning("lease_lost", reason=str(error))
 
     def _take(self) -> Members:
-        members = Members(self._place, f"runlake lease {self._member.worker}")
+        members = Members(self._place, lease_name(self._member.worker))
         try:
-            worker = self._member.worker
-            found = members.find(worker)
-            if not self._locked(members):
-                raise AlreadyRunning(_held_by(worker, found[1] if found else None))
-            found = members.find(worker)
-            if found is not None:
-                self._refuse(*found)
-            members.cut_off(self._names, self._name)
-            token = uuid4()
-            self._token.prepare(token)
-            members.take_place(self._member, token, socket.gethostname(), os.getpid())
-            self._token.took(token)
+            self._lock_it(members)
+            found = members.find(self._member.worker)
+            if found is None or found[0] != self._mine:
+                self._be_the_one(members, found)
         except BaseException:
             members.close()
             raise
@@ -116,14 +118,33 @@ class Lease:
             self._log.info("lease_held_again")
         return members
 
-    def _locked(self, members: Members) -> bool:
-        """The server may need a moment to see that a process of this worker has ended."""
-        end = time.monotonic() + _PATIENCE_S
-        while not members.try_lock(self._key):
-            if time.monotonic() >= end:
-                return False
-            time.sleep(_TRY_EVERY_S)
-        return True
+    def _lock_it(self, members: Members) -> None:
+        held = self._leaselock.take(members)
+        if held == "mine":
+            self._waiting = False
+            return
+        found = members.find(self._member.worker)
+        if held == "by one that runs":
+            raise AlreadyRunning(_held_by(self._member.worker, found[1] if found else None))
+        where = "" if found is None else f" by process {found[1].process} on {found[1].host}"
+        if not self._waiting:
+            self._waiting = True
+            self._log.warning("lease_held_elsewhere", reason=f"held{where}, which is silent", waits_up_to_s=SILENT_S)
+        raise LakeUnavailable(
+            f"The lease of worker {self._member.worker} is held{where}, from which nothing is heard: waiting up to"
+            f" {SILENT_S:.0f} s for its end."
+        )
+
+    def _be_the_one(self, members: Members, found: tuple[UUID, Known] | None) -> None:
+        """Put this process in the place of the one before, and keep that from writing."""
+        worker = self._member.worker
+        if found is not None:
+            self._refuse(*found)
+        members.end_writers(worker)  # one may be stopped in the midst of a COMMIT, and hold its row of the fence
+        self._token.prepare(self._mine, None if found is None else found[0])
+        members.take_place(self._member, self._mine, socket.gethostname(), os.getpid())
+        members.end_writers(worker)
+        self._token.took(self._mine)
 
     def _refuse(self, token: UUID, known: Known) -> None:
         if known.retired_at is not None:

@@ -33,9 +33,10 @@ class LeaseToken:
         tokens = self._read()
         return token in (tokens.now, tokens.next)
 
-    def prepare(self, token: UUID) -> None:
-        """A lease with this token is about to be taken."""
-        self._write(_Tokens(self._read().now, token))
+    def prepare(self, token: UUID, now: UUID | None) -> None:
+        """A lease with this token is about to be taken; `now`: the one that the catalog has, which this folder holds.
+        So it holds both, whatever was interrupted before."""
+        self._write(_Tokens(now, token))
 
     def took(self, token: UUID) -> None:
         """The lease with this token is taken."""

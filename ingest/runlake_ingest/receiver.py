@@ -102,6 +102,7 @@ class Receiver:
         log: Log,
         expiry: Expiry | None = None,
         forward: Callable[[wire.Workers, Sequence[Message]], None] = lambda workers, messages: None,
+        may_acknowledge: Callable[[], bool] = lambda: True,
     ) -> None:
         self._lake, self._worker, self._name = lake, worker, str(worker)
         self._window = window
@@ -112,6 +113,7 @@ class Receiver:
         self._crash = crash
         self._log = log
         self._forward = forward
+        self._may_acknowledge = may_acknowledge
         self._workers = wire.Workers(version=0, members=[])
         self._owned = ownership(worker, self._workers)
         self._since = start.seq
@@ -122,6 +124,7 @@ class Receiver:
         self._looking_up = False
         self._making = _Making()
         self._in_journal: collections.deque[_Making] = collections.deque()
+        self._unacknowledged: collections.deque[tuple[GroupDone, _Making]] = collections.deque()  # on disk
         self._next_beat = 0.0
         self._durable = self._flushed = start.seq
         self._journal_bytes = 0
@@ -156,6 +159,7 @@ class Receiver:
         ready = dict((self._reading if reading else self._pausing).poll(round(TICK_S * 1000)))
         for notice in self._notices.take():
             self._note(notice)
+        self._acknowledge()
         if reading:
             self._pull_first = not self._pull_first  # a flood on one socket leaves every other turn to the other
             if self._pull_first and self._pull in ready:
@@ -170,7 +174,8 @@ class Receiver:
 
     def drained(self) -> bool:
         """Whether everything accepted is durable and acknowledged, and nothing waits for the lake."""
-        return self._journal.idle and not self._making.lines and not len(self._waiting)
+        nothing_waits = not self._making.lines and not len(self._waiting) and not self._unacknowledged
+        return self._journal.idle and nothing_waits
 
     def seal(self) -> None:
         """Seal the open segment, unless something accepted has yet to be handed to it."""
@@ -227,13 +232,14 @@ class Receiver:
     def _may_read(self) -> bool:
         return (
             not self._making.full
+            and not self._unacknowledged
             and self._journal_bytes < self._limits.journal_bytes
             and self._waiting.size < _WAITING_BYTES
         )
 
     def _say_paused(self, paused: bool) -> None:
         """Say once when the sockets are left alone for a reason that people should know; a full group is none."""
-        paused = paused and not self._making.full
+        paused = paused and not self._making.full and not self._unacknowledged
         if paused and not self._paused:
             self.counters.pauses += 1
             self._log.warning("paused", journal_bytes=self._journal_bytes, waiting_bytes=self._waiting.size)
@@ -412,15 +418,22 @@ class Receiver:
 
     def _group_done(self, group: GroupDone) -> None:
         self._journal.returned()
-        made = self._in_journal.popleft()
-        first_seq, self._durable = self._durable + 1, group.last_seq
         self._journal_bytes += group.size
         self.counters.groups += 1
-        self._crash.passing("ack.before")
-        for peer, reply in made.replies:
-            self._reply(peer, reply)
-        self._crash.passing("ack.after")
-        self._publish(group.segment, first_seq, made.lines)
+        self._unacknowledged.append((group, self._in_journal.popleft()))
+
+    def _acknowledge(self) -> None:
+        """Say of what is on disk that it is, unless this process may not be this worker any more."""
+        if not self._may_acknowledge():
+            return
+        while self._unacknowledged:
+            group, made = self._unacknowledged.popleft()
+            first_seq, self._durable = self._durable + 1, group.last_seq
+            self._crash.passing("ack.before")
+            for peer, reply in made.replies:
+                self._reply(peer, reply)
+            self._crash.passing("ack.after")
+            self._publish(group.segment, first_seq, made.lines)
 
     def _publish(self, segment: int, first_seq: int, lines: list[bytes]) -> None:
         group = feed.FeedGroup(

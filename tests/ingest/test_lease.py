@@ -6,10 +6,19 @@ import shutil
 import signal
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import msgspec
+import psycopg
 import pytest
 
+from runlake.errors import LakeUnavailable
+from runlake.lake.leaselock import SILENT_S
+from runlake.lake.members import Members
+from runlake.logs import Log
+from runlake.wire import Member
+from runlake_ingest.lease import Lease
+from runlake_ingest.leasetoken import LeaseToken
 from support.postgres import Postgres
 from support.processes import Process, Site
 from support.producer import Producer
@@ -134,6 +143,52 @@ def test_a_folder_that_was_left_behind_by_its_copy_does_not_start_again(workers:
         assert "Another copy of this data folder has run as worker" in refusal(late)
     with copy.ingest() as third:
         assert third.terminate() == 0
+
+
+def test_the_lease_of_a_process_that_is_silent_is_taken_from_it_after_a_while(workers: Workers) -> None:
+    """It may be dead, and the server has not noticed; if it is not, it learns that it has been replaced."""
+    site = workers.site("a")
+    with site.ingest(*ON_DEMAND) as first, Producer(site.ingest_endpoint) as producer:
+        producer.deliver(events(10))
+        copy = copy_of(site, workers, "b")
+        first.send(signal.SIGSTOP)
+        with copy.ingest(*ON_DEMAND) as second, Producer(copy.ingest_endpoint) as other:
+            said = second.wait_for("lease_held_elsewhere")
+            assert f"process {first.pid}" in said["reason"] and said["waits_up_to_s"] == SILENT_S
+            first.send(signal.SIGCONT)
+            assert f"process {second.pid}" in refusal(first)
+            other.deliver(events(5))
+            assert other.flush().flushed == 15
+            assert accepted(workers) == [(15, 15)]
+            assert second.terminate() == 0
+
+
+def test_a_folder_is_its_worker_s_after_any_number_of_interrupted_starts(
+    workers: Workers, tmp_path: Path, database: str
+) -> None:
+    """Killed between the catalog's word and its own; then the catalog fails it in the next start."""
+    member, log = Member(worker=uuid4(), endpoint="ipc:///x"), Log("test", "error")
+
+    def start() -> None:
+        lease = Lease(workers.place, member, LeaseToken(tmp_path), log)
+        try:
+            lease.confirm()
+        finally:
+            lease.close()
+
+    start()
+    catalog = Members(workers.place)
+    found = catalog.find(member.worker)
+    assert found is not None
+    LeaseToken(tmp_path).prepare(interrupted := uuid4(), found[0])
+    catalog.take_place(member, interrupted, "host", 1)
+    catalog.close()
+    with psycopg.connect(database, autocommit=True) as server:
+        server.execute("ALTER TABLE runlake.workers ADD CONSTRAINT broken CHECK (process = 1)")
+        with pytest.raises(LakeUnavailable, match="broken"):
+            start()
+        server.execute("ALTER TABLE runlake.workers DROP CONSTRAINT broken")
+    start()
 
 
 def test_without_its_lease_a_worker_goes_on_taking_and_flushes_when_the_server_is_back(

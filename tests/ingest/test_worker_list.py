@@ -181,6 +181,24 @@ def test_a_worker_that_is_down_holds_a_change_up_until_it_is_taken_back(workers:
         assert first.terminate() == 0
 
 
+def test_a_change_that_had_to_wait_keeps_what_others_changed_meanwhile(workers: Workers) -> None:
+    sites = {name: workers.site(name) for name in "abc"}
+    with ExitStack() as ends:
+        running = {name: ends.enter_context(site.ingest(*OFTEN)) for name, site in sites.items()}
+        ids = {name: id_of(process) for name, process in running.items()}
+        running["c"].kill()
+        add = ends.enter_context(workers.command("add", str(ids["c"])))
+        eventually(lambda: any("does not run" in line for line in add.text))
+        assert workers.change("add", str(ids["b"])) == 2
+        running["c"] = ends.enter_context(sites["c"].ingest(*OFTEN))
+        assert add.wait() == 0
+        with Producer(sites["a"].ingest_endpoint) as producer:
+            eventually(lambda: ask_workers(producer).version == 3)
+            assert {member.worker for member in ask_workers(producer).members} == set(ids.values())
+        for process in running.values():
+            assert process.terminate() == 0
+
+
 @pytest.mark.parametrize("place", CHANGE_NAMES[1:3])
 def test_a_worker_that_is_killed_during_a_change_ends_it_when_it_is_back(workers: Workers, place: str) -> None:
     """And so does the change whose command was killed: from its announcement on it is the workers' affair."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -55,24 +55,41 @@ class Change:
         self._as_json = as_json
         self._say_at = 0.0
 
-    def to(self, members: Sequence[Member], why: str, gone: UUID | None = None) -> int:
-        """Have these be the list; go on with a change that was begun for the same reason. `gone`: cannot report, and
-        need not. Without a reason it is the list already."""
-        standing = self._members.standing()
-        if not why and standing.next is None:
-            return self._done(standing)
+    def to(self, made_from: Callable[[list[Member]], list[Member]], why: str, gone: UUID | None = None) -> int:
+        """Have the list be what is `made_from` the one in force, of the moment when the change begins; or go on with a
+        change that was begun for the same reason. `gone`: cannot report, and need not. `made_from` may raise
+        CommandFailed."""
+        from runlake.lake.members import ListChanged  # noqa: PLC0415 (an extra)
+
         self.refuse_another(why)
         try:
-            if standing.next is None:
-                self._wait_for_all(members, gone)
-                version = self._members.announce(members, why, () if gone is None else (gone,))
-            else:
-                version = standing.next.version
-                if gone is not None:
-                    self._members.report(version, gone)
-            return self._wait(version)
+            while True:
+                standing = self._members.standing()
+                following, active = standing.next, standing.active
+                if following is not None and self._members.why(following.version) == why:
+                    if gone is not None:
+                        self._members.report(following.version, gone)
+                    return self._wait(following.version)
+                members = made_from(active.members)
+                if members == active.members and following is None:
+                    return self._done(standing)
+                missing = self._missing(active.members, members, gone)
+                if following is not None:
+                    self._say(f"waiting for the end of another change: {self._members.why(following.version)}")
+                elif missing:
+                    self._say(f"waiting for {_named(missing)}, which does not run{_what_to_do(missing)}")
+                else:
+                    with suppress(ListChanged):
+                        reported = () if gone is None else (gone,)
+                        return self._wait(self._members.announce(members, why, active.version, reported))
+                time.sleep(_LOOK_EVERY_S)
         except KeyboardInterrupt:
-            return self.cancel()
+            version = self._take_back()
+            if version is None:
+                raise CommandFailed("stopped: nothing has changed.") from None
+            if version:
+                raise CommandFailed(f"taken back: the list is still that of version {version}.") from None
+            return self._done(self._members.standing())
 
     def refuse_another(self, why: str) -> None:
         """Raise CommandFailed when a change is under way that has another reason."""
@@ -85,11 +102,21 @@ class Change:
 
     def cancel(self) -> int:
         """Take the change back that is under way."""
+        version = self._take_back()
+        if version is None:
+            raise CommandFailed("no change of the list is under way: there is nothing to take back.")
+        if not version:
+            raise CommandFailed("the change has ended already: `runlake workers ls` shows the list that is in force.")
+        return self._done(self._members.standing())
+
+    def _take_back(self) -> int | None:
+        """Take the change back that is under way: the version that stays in force; 0 when the change had ended before,
+        None when there was none."""
         from runlake.lake.members import lock_key  # noqa: PLC0415 (an extra)
 
         following = self._members.standing().next
         if following is None:
-            raise CommandFailed("stopped: nothing has changed.")
+            return None
         end = time.monotonic() + _BACK_S
         while not self._members.try_lock(lock_key("change")):
             if time.monotonic() > end:
@@ -97,17 +124,12 @@ class Change:
             time.sleep(_LOOK_EVERY_S)
         taken_back = self._members.withdraw(following.version)
         self._members.unlock(lock_key("change"))
-        if not taken_back:
-            return self._done(self._members.standing())
-        raise CommandFailed(f"taken back: the list is still that of version {self._members.standing().active.version}.")
+        return self._members.standing().active.version if taken_back else 0
 
-    def _wait_for_all(self, members: Sequence[Member], gone: UUID | None) -> None:
-        """Before anybody stops taking, have all there who have to report."""
-        listed = self._members.standing().active.members
-        needed = {member.worker for member in (*listed, *members)} - {gone}
-        while missing := needed - self._members.running(needed):
-            self._say(f"waiting for {_named(missing)}, which does not run")
-            time.sleep(_LOOK_EVERY_S)
+    def _missing(self, before: list[Member], after: list[Member], gone: UUID | None) -> set[UUID]:
+        """Who would have to report, and does not run: before anybody stops taking, have all there."""
+        needed = {member.worker for member in (*before, *after)} - {gone}
+        return needed - self._members.running(needed)
 
     def _wait(self, version: int) -> int:
         while True:
@@ -119,7 +141,7 @@ class Change:
             missing = set(standing.missing)
             down = missing - self._members.running(missing)
             if down:
-                self._say(f"waiting for {_named(down)}, which does not run; Ctrl-C takes the change back")
+                self._say(f"waiting for {_named(down)}, which does not run{_what_to_do(down)}")
             elif missing:
                 self._say(f"waiting for {_named(missing)} to bring all to the lake")
             else:
@@ -142,6 +164,11 @@ class Change:
         else:
             print_json({"version": standing.active.version, "workers": workers})
         return 0
+
+
+def _what_to_do(down: set[UUID]) -> str:
+    gone = " or ".join(f"`runlake workers retire {worker}`" for worker in sorted(down))
+    return f": start it; or Ctrl-C takes the change back, and {gone} is for one that is gone for good"
 
 
 def _named(workers: set[UUID]) -> str:

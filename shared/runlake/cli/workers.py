@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from runlake import settings as settings_module
@@ -14,10 +16,19 @@ from runlake.cli.workerchange import Change, open_members
 from runlake.cli.workerhandover import hand_over
 from runlake.wire import Member
 
+if TYPE_CHECKING:
+    from runlake.lake.members import Members
+
 _ABOUT = """\
 A catalog in PostgreSQL may have several workers. Each message has one home among those of a list, which changes by
 these commands: all workers stop taking for a moment, bring what they have to the lake, and go on by the new list. A
 worker that does not run holds a change up; Ctrl-C takes the change back. A command that was killed may be given again.
+"""
+_RETIRE = """\
+For a worker that is gone for good: end it first, where you can. One that is only stopped, or cut off from the catalog,
+is shut out when nothing was heard of it for 10 s: it commits nothing more, and ends when it learns of that. While the
+catalog is out of its reach it goes on acknowledging. What it acknowledged is in its journal, which --journal brings to
+the lake; what comes into the journal after that has been read or copied, or with --journal-lost all of it, is given up.
 """
 
 
@@ -32,7 +43,7 @@ def add_to(commands: Subcommands) -> None:
     remove = actions.add_parser("remove", help="take a worker that runs off the list; then it may be stopped")
     remove.add_argument("worker", metavar="ID")
     remove.set_defaults(run=remove_worker)
-    retire = actions.add_parser("retire", help="take a worker off the list that is gone for good")
+    retire = actions.add_parser("retire", help="take a worker off the list that is gone for good", description=_RETIRE)
     retire.add_argument("worker", metavar="ID")
     journal = retire.add_mutually_exclusive_group(required=True)
     journal.add_argument("--journal", metavar="FOLDER", type=Path, help="its data folder, or a copy: goes to the lake")
@@ -97,36 +108,37 @@ def add_workers(arguments: argparse.Namespace) -> int:
             asked = sorted(one for one in running - listed if known[one].retired_at is None)
         for worker in asked:
             if worker not in known:
-                raise CommandFailed(f"no worker {worker} has run on this catalog yet: start it first.")
+                raise CommandFailed(f"no worker {worker} has run on this catalog yet: start it first. {_told(known)}")
             if known[worker].retired_at is not None:
                 raise CommandFailed(f"worker {worker} was retired, and never comes back.")
         new = [Member(worker=one, endpoint=known[one].endpoint) for one in asked if one not in listed]
-        why = f"add {' '.join(str(member.worker) for member in new)}"
-        return Change(members, arguments.json).to([*active.members, *new], why if new else "")
+
+        def added(listed: list[Member]) -> list[Member]:
+            there = {member.worker for member in listed}
+            return [*listed, *(member for member in new if member.worker not in there)]
+
+        return Change(members, arguments.json).to(added, f"add {' '.join(str(member.worker) for member in new)}")
 
 
 def remove_worker(arguments: argparse.Namespace) -> int:
     """Take a worker off the list. Raises CommandFailed, LakeError."""
     worker = _uuid(arguments.worker)
     with open_members(arguments) as (_, members):
-        active = members.standing().active
-        left = [member for member in active.members if member.worker != worker]
-        _refuse_nobody(left, worker)
-        return Change(members, arguments.json).to(left, f"remove {worker}" if left != active.members else "")
+        _refuse_unknown(worker, members)
+        return Change(members, arguments.json).to(lambda listed: _without(worker, listed), f"remove {worker}")
 
 
 def retire_worker(arguments: argparse.Namespace) -> int:
     """Bring a dead worker's journal to the lake, and take it off the list. Raises CommandFailed, LakeError."""
     worker = _uuid(arguments.worker)
     with open_members(arguments) as (settings, members):
-        standing = members.standing()
-        left = [member for member in standing.active.members if member.worker != worker]
-        _refuse_nobody(left, worker)
+        _refuse_unknown(worker, members)
+        _without(worker, members.standing().active.members)  # else nobody would be left
         why = f"retire {worker}"
         change = Change(members, arguments.json)
         change.refuse_another(why)
         hand_over(settings, worker, arguments.journal)
-        return change.to(left, why if left != standing.active.members else "", gone=worker)
+        return change.to(lambda listed: _without(worker, listed), why, gone=worker)
 
 
 def cancel_change(arguments: argparse.Namespace) -> int:
@@ -135,9 +147,21 @@ def cancel_change(arguments: argparse.Namespace) -> int:
         return Change(members, arguments.json).cancel()
 
 
-def _refuse_nobody(left: list[Member], worker: UUID) -> None:
+def _refuse_unknown(worker: UUID, members: Members) -> None:
+    known = [one.worker for one in members.known()]
+    if worker not in known:
+        raise CommandFailed(f"no worker {worker} has ever run on this catalog. {_told(known)}")
+
+
+def _told(known: Iterable[UUID]) -> str:
+    return f"Known are: {', '.join(map(str, known)) or 'none'}."
+
+
+def _without(worker: UUID, listed: list[Member]) -> list[Member]:
+    left = [member for member in listed if member.worker != worker]
     if not left:
         raise CommandFailed(f"worker {worker} is the only one on the list: add another one first.")
+    return left
 
 
 def _uuid(text: str) -> UUID:

@@ -23,6 +23,7 @@ import psycopg
 from msgspec import Struct
 
 from runlake.errors import LakeError
+from runlake.lake.backends import end_backends_by
 from runlake.lake.place import LakePlace
 from runlake.lake.postgres import connect, unavailable
 from runlake.sqlfile import load_queries
@@ -63,6 +64,21 @@ def lock_key(what: str, worker: UUID | None = None) -> int:
     """The key of an advisory lock (64 bits, signed): "lease" of a worker, "maintenance" or "change" of the lake."""
     text = f"runlake {what}".encode() + (worker.bytes if worker is not None else b"")
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "big", signed=True)
+
+
+def lease_name(worker: UUID) -> str:
+    """The application's name of connections that hold a worker's lease, or wait for it."""
+    return f"runlake lease {worker}"
+
+
+def writer_name(worker: UUID, token: UUID) -> str:
+    """The application's name of connections by which a worker's process, which has this token, writes the lake; it may
+    be followed by up to 8 bytes more."""
+    return f"runlake lake {worker.hex} t{token.hex[:8]}"
+
+
+class ListChanged(LakeError):  # noqa: N818 (named by what it says)
+    """A change was made from a list that is not in force any more, or is about to be changed: make it anew."""
 
 
 class Members:
@@ -134,13 +150,16 @@ class Members:
             self._add_list(version, "active", f"{member.worker} moved", members.values())
             return True
 
-    def announce(self, members: Sequence[Member], why: str, reported: Iterable[UUID] = ()) -> int:
+    def announce(self, members: Sequence[Member], why: str, based_on: int, reported: Iterable[UUID] = ()) -> int:
         """Begin a change to these members; `reported` are gone, and all they had is in the lake or given up. Returns
-        the version. Raises LakeError when another change is under way, or nobody would be left."""
+        the version. Raises ListChanged when the list in force is not the one it is `based_on`, or another change is
+        under way; LakeError when nobody would be left."""
         with self._changing_list():
             standing = self.standing()
             if standing.next is not None:
-                raise LakeError(f"A change of the list of workers is under way: {self.why(standing.next.version)}.")
+                raise ListChanged(f"A change of the list of workers is under way: {self.why(standing.next.version)}.")
+            if standing.active.version != based_on:
+                raise ListChanged(f"The list of workers is by now that of version {standing.active.version}.")
             if not members:
                 raise LakeError("A list of workers has at least one.")
             version = int(self._value("last_version")) + 1
@@ -193,10 +212,39 @@ class Members:
             values = {"worker": member.worker, "endpoint": member.endpoint}
             self._connection.execute(_SQL["take_place"], values | {"token": token, "host": host, "process": process})
 
-    def retire(self, worker: UUID) -> bool:
-        """Never let this worker start again; False when it is not known."""
+    def retire(self, worker: UUID, token: UUID) -> bool:
+        """Never let this worker start again, nor write what it has open; who writes for it from now on has this token.
+        False when it is not known."""
         with self._told():
-            return self._connection.execute(_SQL["retire"], {"worker": worker}).fetchone() is not None
+            values = {"worker": worker, "token": token}
+            return self._connection.execute(_SQL["retire"], values).fetchone() is not None
+
+    def fence(self) -> None:
+        """Have the lake, where there is one, refuse each COMMIT by a connection of `writer_name` whose token is not
+        the worker's any more: the server looks at that within the COMMIT's own transaction."""
+        with self._told():
+            if self._is_fenced():
+                return
+            with self._connection.transaction():
+                self._connection.execute(_SQL["one_at_a_time"])
+                if not self._is_fenced():
+                    self._connection.execute(_SQL["make_fence"])
+                    self._connection.execute(_SQL["put_fence_up"])
+
+    def end_writers(self, worker: UUID) -> int:
+        """End all connections by which processes of a worker write the lake, and see them gone; returns how many."""
+        return self._end(f"runlake lake {worker.hex} ")
+
+    def end_holders(self, worker: UUID) -> int:
+        """End all others' connections that hold a worker's lease, or wait for it, and see them gone."""
+        return self._end(lease_name(worker))
+
+    def silence_s(self, worker: UUID) -> float | None:
+        """For how long nothing has come from who holds a worker's lease, by the server's clock; None when nobody does.
+        A process that lives says something every second."""
+        with self._told():
+            row = self._connection.execute(_SQL["silence"], {"key": lock_key("lease", worker)}).fetchone()
+        return None if row is None else float(row[0])
 
     def running(self, workers: Iterable[UUID]) -> set[UUID]:
         """Those of the workers whose lease somebody holds."""
@@ -215,11 +263,14 @@ class Members:
         with self._told():
             self._value("unlock", key=key)
 
-    def cut_off(self, names: str, but: str) -> int:
-        """End all other connections whose application's name begins with `names`, but for those of the name `but`;
-        returns how many."""
+    def _end(self, names: str) -> int:
         with self._told():
-            return len(self._connection.execute(_SQL["cut_off"], {"names": names, "but": but}).fetchall())
+            return end_backends_by(self._connection, self._place, names)
+
+    def _is_fenced(self) -> bool:
+        """True too where there is nothing to fence."""
+        row = self._connection.execute(_SQL["is_fenced"]).fetchone()
+        return row is None or bool(row[0])
 
     def _make_tables(self) -> None:
         if self._value("are_there"):

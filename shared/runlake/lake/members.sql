@@ -62,6 +62,37 @@ CREATE TABLE IF NOT EXISTS runlake.reports (
     PRIMARY KEY (version, worker)
 )
 
+-- name: is_fenced
+-- Whether the lake's commits ask `runlake.fence`; NULL where there is no lake yet.
+SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = s.id AND tgname = 'runlake_fence')
+FROM (SELECT to_regclass('ducklake_snapshot') AS id) AS s
+WHERE s.id IS NOT NULL
+
+-- name: make_fence
+-- Each commit of the lake is one row of `ducklake_snapshot`. One by a connection that is named after a token of a worker's
+-- is refused when the worker's token is another one by now. The row is locked until the commit has ended, and so comes
+-- before whatever changes the token, or after it.
+CREATE OR REPLACE FUNCTION runlake.fence() RETURNS trigger LANGUAGE plpgsql AS $fence$
+DECLARE
+    writer TEXT[] := regexp_match(
+        current_setting('application_name'), '^runlake lake ([0-9a-f]{32}) t([0-9a-f]{8})'
+    );
+BEGIN
+    IF writer IS NOT NULL THEN
+        PERFORM FROM runlake.workers AS w
+        WHERE w.worker = writer[1]::UUID AND starts_with(w.token::TEXT, writer[2])
+        FOR SHARE;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'This process is no longer worker %', writer[1]::UUID;
+        END IF;
+    END IF;
+    RETURN NEW;
+END
+$fence$
+
+-- name: put_fence_up
+CREATE TRIGGER runlake_fence BEFORE INSERT ON ducklake_snapshot FOR EACH ROW EXECUTE FUNCTION runlake.fence()
+
 -- name: standing
 -- The list in force and the one that is to follow it, a row for each member.
 SELECT l.version, l.state, m.worker, m.endpoint
@@ -110,7 +141,9 @@ ON CONFLICT (worker) DO UPDATE
 SET token = excluded.token, endpoint = excluded.endpoint, host = excluded.host, process = excluded.process, since = now()
 
 -- name: retire
-UPDATE runlake.workers SET retired_at = coalesce(retired_at, now()) WHERE worker = %(worker)s RETURNING worker
+UPDATE runlake.workers SET retired_at = coalesce(retired_at, now()), token = %(token)s
+WHERE worker = %(worker)s
+RETURNING worker
 
 -- name: try_lock
 SELECT pg_try_advisory_lock(%(key)s)
@@ -125,8 +158,11 @@ FROM pg_locks
 WHERE locktype = 'advisory' AND objsubid = 1 AND granted
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 
--- name: cut_off
--- End the connections of these names that are not of this name, and wait until they have ended.
-SELECT pg_terminate_backend(pid, 5000)
-FROM pg_stat_activity
-WHERE datname = current_database() AND starts_with(application_name, %(names)s) AND application_name <> %(but)s
+-- name: silence
+-- Who holds this lock: for how many seconds nothing has come from there.
+SELECT coalesce(extract(epoch FROM clock_timestamp() - a.state_change), 0)::FLOAT8
+FROM pg_locks AS l
+JOIN pg_stat_activity AS a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND (l.classid::BIGINT << 32) | l.objid::BIGINT = %(key)s
