@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runlake.logs import Log
-from runlake_query.exports import Exports
+from runlake_query.exports import MAX_AT_ONCE, Exports
 from runlake_query.freshness import Freshness
 from runlake_query.gateway import Gateway
 from runlake_query.progress import Progress
@@ -15,9 +15,12 @@ from runlake_query.sql.extracts import Extracts
 from runlake_query.sql.sandboxes import Bounds, Sandboxes
 from runlake_query.sql.service import Sql
 
-READ_DEADLINE_S = 600.0
-"""How long copying rows out of the read model may take: beside it, newer versions of rows pile up."""
-THREADS, WAITING = 2, 8
+READ_DEADLINE_S = 3_000.0
+"""How long copying rows out may take: beside it newer versions of rows pile up, and the lake keeps files that were
+replaced for an hour."""
+THREADS = MAX_AT_ONCE + 2
+"""An export has one until its last rows are on the disk, and may have to wait with it; others are for users' SQL."""
+WAITING = 8
 
 
 class Bulk(NamedTuple):
@@ -29,8 +32,8 @@ class Bulk(NamedTuple):
     sql: bool
     sql_bounds: Bounds
 
-    def exports(self, freshness: Freshness, progress: Progress) -> Exports:
-        return Exports(self.reader, self.folder / "exports", freshness, progress)
+    def exports(self, freshness: Freshness, progress: Progress, log: Log) -> Exports:
+        return Exports(self.reader, self.folder / "exports", freshness, progress, log)
 
     def sql_service(self, freshness: Freshness, progress: Progress, gateway: Gateway, log: Log) -> Sql:
         folder = self.folder / "sql"

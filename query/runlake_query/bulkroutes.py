@@ -25,7 +25,7 @@ def bulk_routes(exports: Exports, sql: Sql) -> list[Route]:
         Route(
             method="GET", path="/api/v1/events", handler=exports.events, problems=(503,),
             parameters=tuple(dict.fromkeys((*EVENT_PARAMETERS, *EVENT_REPEATABLE))),
-            summary="Export run events, or those of the runs that match, in no particular order; NDJSON by default.",
+            summary="Export run events, or those of the runs that match, the oldest first; NDJSON by default.",
             answers={200: Answer("All that match, at one position", EXPORTED)},
         ),
         Route(

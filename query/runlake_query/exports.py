@@ -1,7 +1,6 @@
 """Exports: runs, events and rollups as CSV, NDJSON or Parquet; all that match, at one position.
 
-The rows are copied into a file from one transaction, and the file is sent: what the client's pace holds is a file that
-is gone when it has left, and never the read model. At most so many exports are made or sent at a time.
+At most so many are made or sent at a time.
 """
 
 from __future__ import annotations
@@ -10,16 +9,15 @@ import shutil
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from aiohttp import web
 
 from runlake.fields import RUN_FIELDS
+from runlake.logs import Log
 from runlake.sqlfile import load_queries
 from runlake_query import rollups, runs
-from runlake_query.connected import while_connected
-from runlake_query.exportwriter import STRETCH_ROWS, Rows, Timed, Written, join_parquet, write
-from runlake_query.files import send_file
+from runlake_query.exportsender import ExportSender
+from runlake_query.exportwriter import STRETCH_ROWS, Rows, Timed
 from runlake_query.filters import SINGLE_FILTERS, where
 from runlake_query.formats import EXPORTS, NDJSON, PARQUET, Format
 from runlake_query.freshness import Freshness
@@ -34,7 +32,6 @@ from runlake_query.staleclock import stale_clock
 _SQL = load_queries("runlake_query", "exports.sql")
 MAX_AT_ONCE = 4
 MAX_ROWS = 2**62
-JOIN_DEADLINE_S = 600.0
 EVENT_PARAMETERS = ("format", "after", "type", "ts_from", "ts_to", *SINGLE_FILTERS)
 EVENT_REPEATABLE = runs.LIST_REPEATABLE
 _RUN_TYPES = {field.name: field.sql_type for field in RUN_FIELDS}
@@ -47,21 +44,15 @@ _TIMES = ("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class _Made(NamedTuple):
-    written: Written
-    positions: Positions
-
-
 class Exports:
     """The handlers. On the event loop. `folder` is theirs alone."""
 
-    def __init__(self, reader: Reader, folder: Path, freshness: Freshness, progress: Progress) -> None:
-        self._reader = reader
+    def __init__(self, reader: Reader, folder: Path, freshness: Freshness, progress: Progress, log: Log) -> None:
+        self._sender = ExportSender(reader, folder, log)
         self._folder = folder
         self._freshness = freshness
         self._progress = progress
         self._running = 0
-        self._made = 0
 
     def start(self) -> None:
         """Begin with an empty folder."""
@@ -122,22 +113,12 @@ class Exports:
         if self._running >= MAX_AT_ONCE:
             raise TooBusy
         self._running += 1
-        self._made += 1
-        path = self._folder / str(self._made)
         try:
-
-            def work(snapshot: Snapshot) -> _Made:
-                return _Made(write(snapshot, wanted(snapshot), path, kind), snapshot.positions)
-
-            written, positions = await while_connected(request, self._reader.read(work, with_lake=with_lake))
-            if written.parts:
-                await while_connected(request, join_parquet(written.parts, path, JOIN_DEADLINE_S))
-            told = {"RunLake-Rows": str(written.rows), **self._reflects(positions)}
-            return await send_file(request, path, headers | told)
+            return await self._sender.send(
+                request, wanted, kind, lambda positions: headers | self._reflects(positions), with_lake=with_lake
+            )
         finally:
             self._running -= 1
-            for left in (path, *self._folder.glob(f"{path.name}.*")):
-                left.unlink(missing_ok=True)
 
     def _reflects(self, positions: Positions) -> dict[str, str]:
         return {"RunLake-Position": format_positions(positions), "RunLake-Lag-Ms": str(self._progress.lag_ms())}

@@ -8,7 +8,7 @@ WHERE ({where}) AND {within}
 ORDER BY shown.start_time DESC, shown.event_id DESC
 
 -- name: starts_of_runs
-SELECT shown.start_time AS moment FROM {shown} AS shown WHERE {where}
+SELECT shown.start_time AS moment, shown.event_id FROM {shown} AS shown WHERE {where}
 
 -- name: newest_runs
 -- Few of them, found in two narrow columns first.
@@ -22,15 +22,15 @@ WHERE shown.event_id IN (
 ORDER BY shown.start_time DESC, shown.event_id DESC
 
 -- name: events
--- Those of the read model, and older ones of the lake, up to where the read model has followed it.
+-- Those of the read model, and older ones of the lake, up to where the read model has followed it. (With EXISTS in place of the
+-- join DuckDB keeps every event's position: of 15 million, 1.5 GB and eight times the processor time.)
 WITH every_event AS (
     SELECT event_id, run_id, run_event_id, ts, type, payload, trace_id, span_id, parent_span_id FROM events
     UNION ALL
     SELECT event_id, run_id, run_event_id, ts, type, payload, trace_id, span_id, parent_span_id
     FROM {lake}.events AS stored
-    WHERE
-        ts < (SELECT events_since FROM meta)
-        AND EXISTS (FROM positions WHERE positions.worker = stored.worker AND stored.seq <= positions.lake_seq)
+    SEMI JOIN positions ON positions.worker = stored.worker AND stored.seq <= positions.lake_seq
+    WHERE ts < (SELECT events_since FROM meta)
 )
 {wanted}
 
@@ -41,7 +41,7 @@ WHERE ({where}) AND {within}
 ORDER BY every_event.ts, every_event.event_id
 
 -- name: times_of_events
-SELECT every_event.ts AS moment FROM every_event WHERE {where}
+SELECT every_event.ts AS moment, every_event.event_id FROM every_event WHERE {where}
 
 -- name: of_runs
 -- Events of the runs that match; those that name a run_id alone belong to the latest run of it.
@@ -83,8 +83,8 @@ LIMIT $limit
 SELECT count(*) FROM ({times})
 
 -- name: edges
--- At which times stretches of about as many rows begin, in microseconds.
-SELECT quantile_disc(epoch_us(moment), {shares}) FROM ({times})
+-- At which times stretches of about as many rows begin, in microseconds: as one row in `{every}` says.
+SELECT quantile_disc(epoch_us(moment), {shares}) FROM ({times}) WHERE hash(event_id) % {every} = 0
 
 -- name: before
 {column} < make_timestamptz({edge})

@@ -1,19 +1,20 @@
-"""Writes long results into a file: in order, in bounded memory, and the same rows as the same bytes.
+"""Writes long results into files: in order, in bounded memory, and the same rows as the same bytes.
 
 To put many rows in order at once holds them in memory, and so does DuckDB when it keeps an order that there is (1
 million runs as NDJSON: 2.1 GiB). So a narrow query says between which times there are about STRETCH_ROWS rows, and one
-such stretch after the other is put in order and written, all in the caller's transaction. The parts of CSV and NDJSON
-make a file as they are. A Parquet file has one footer for all: its parts are written once more by `join_parquet`.
+such stretch after the other is put in order and written, each into a file, all in the caller's transaction. The parts
+of CSV and NDJSON one after the other are the export. A Parquet file has one footer for all: its parts are written once
+more by `join_parquet`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import duckdb
 
@@ -24,6 +25,8 @@ from runlake_query.problems import TooSlow
 from runlake_query.reader import Snapshot
 
 STRETCH_ROWS = 100_000
+_SAMPLE_ROWS = 1_000_000
+"""From about so many times it is told where the stretches begin."""
 _JOIN_MEMORY = "256MiB"
 _INTERRUPT_EVERY_S = 0.05
 _SQL = load_queries("runlake_query", "exports.sql")
@@ -32,11 +35,8 @@ _OPTIONS = {
     NDJSON: "FORMAT json, USE_TMP_FILE false",
     PARQUET: "FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false",
 }
-_LATER_PART = {
-    CSV: "FORMAT csv, HEADER false, USE_TMP_FILE false",
-    NDJSON: _OPTIONS[NDJSON],
-}
-_PARQUET_PART = "FORMAT parquet, COMPRESSION snappy, USE_TMP_FILE false"
+_FIRST_PART = {**_OPTIONS, PARQUET: "FORMAT parquet, COMPRESSION snappy, USE_TMP_FILE false"}
+_LATER_PART = {**_FIRST_PART, CSV: "FORMAT csv, HEADER false, USE_TMP_FILE false"}
 
 
 class Timed(NamedTuple):
@@ -61,52 +61,73 @@ class Rows(NamedTuple):
     """None where there are few: they are written at once."""
 
 
-class Written(NamedTuple):
-    """What was written."""
+class Cut(NamedTuple):
+    """How rows are cut."""
 
+    conditions: list[str]
+    """One of each stretch, in the order of the rows."""
+    rows: int | None
+    """How many rows there are in all; None of a single stretch, which is written before it would be counted."""
+
+
+class Part(NamedTuple):
+    """A stretch, written."""
+
+    path: Path
     rows: int
-    parts: list[Path]
-    """Parquet files that are to be joined; none where the file is complete."""
+    bytes: int
 
 
-def write(snapshot: Snapshot, rows: Rows, path: Path, kind: Format, stretch_rows: int = STRETCH_ROWS) -> Written:
-    """Write the rows into the file; parts are put beside it, with longer names. Raises duckdb.Error, OSError."""
-    conditions = stretches(snapshot, rows, stretch_rows)
-    if len(conditions) == 1:
-        return Written(_copy(snapshot, rows, conditions[0], path, _OPTIONS[kind], rows.limit), [])
-    if kind is PARQUET:
-        return _write_parts(snapshot, rows, conditions, path)
-    part, count = _part(path, 0), 0
-    with path.open("wb") as file:
-        for number, condition in enumerate(conditions):
-            left = None if rows.limit is None else rows.limit - count
-            if left == 0:
-                break
-            options = _LATER_PART[kind] if number else _OPTIONS[kind]
-            count += _copy(snapshot, rows, condition, part, options, left)
-            _append(part, file.fileno())
-            part.unlink()
-    return Written(count, [])
-
-
-def stretches(snapshot: Snapshot, rows: Rows, stretch_rows: int = STRETCH_ROWS) -> list[str]:
-    """Conditions that cut the rows, in their order, into stretches of about so many; of one time there may be more."""
+def cut(snapshot: Snapshot, rows: Rows, stretch_rows: int = STRETCH_ROWS) -> Cut:
+    """Cut the rows into stretches of about so many; of one time there may be more."""
     if rows.timed is None:
-        return ["true"]
+        return Cut(["true"], None)
     column, times, descends = rows.timed
     (count,) = snapshot.one(_SQL["count_times"].format(times=times), rows.values)
     pieces = -(-count // stretch_rows)
     if pieces <= 1:
-        return ["true"]
+        return Cut(["true"], None)
     shares = [number / pieces for number in range(1, pieces)]
-    (found,) = snapshot.one(_SQL["edges"].format(times=times, shares=shares), rows.values)
-    edges = sorted(set(found))
-    cut = [
+    every = max(1, count // _SAMPLE_ROWS)
+    edges_query = _SQL["edges"].format(times=times, shares=shares, every=every)
+    (found,) = snapshot.one(edges_query, rows.values)
+    edges = sorted(set(found or ()))
+    if not edges:
+        return Cut(["true"], None)
+    conditions = [
         _SQL["before"].format(column=column, edge=edges[0]),
         *(_SQL["between"].format(column=column, edge=low, end=high) for low, high in pairwise(edges)),
         _SQL["since"].format(column=column, edge=edges[-1]),
     ]
-    return cut[::-1] if descends else cut
+    return Cut(conditions[::-1] if descends else conditions, count if rows.limit is None else min(count, rows.limit))
+
+
+def write(
+    snapshot: Snapshot,
+    rows: Rows,
+    conditions: Sequence[str],
+    path: Path,
+    kind: Format,
+    turn: AbstractContextManager[Any],
+) -> Iterator[Part]:
+    """Write each stretch, within a `turn`, into a file beside `path`, with a longer name; yields it when it is written.
+    What was being written when it fails is removed. Raises duckdb.Error, OSError."""
+    whole, left = len(conditions) == 1, rows.limit
+    for number, condition in enumerate(conditions):
+        if number and left == 0:
+            return
+        options = _OPTIONS[kind] if whole else (_FIRST_PART if number == 0 else _LATER_PART)[kind]
+        file = path.with_name(f"{path.name}.{number}")
+        try:
+            with turn:
+                count = _copy(snapshot, rows, condition, file, options, left)
+            part = Part(file, count, file.stat().st_size)
+        except BaseException:
+            file.unlink(missing_ok=True)
+            raise
+        yield part
+        if left is not None:
+            left -= count
 
 
 async def join_parquet(parts: Sequence[Path], path: Path, deadline_s: float) -> None:
@@ -143,31 +164,9 @@ def copy_statement(query: str, path: Path, options: str) -> str:
     return _SQL["copy"].format(query=query, path=quote(str(path)), options=options)
 
 
-def _write_parts(snapshot: Snapshot, rows: Rows, conditions: Sequence[str], path: Path) -> Written:
-    parts, count = list[Path](), 0
-    for condition in conditions:
-        left = None if rows.limit is None else rows.limit - count
-        if left == 0:
-            break
-        parts.append(_part(path, len(parts)))
-        count += _copy(snapshot, rows, condition, parts[-1], _PARQUET_PART, left)
-    return Written(count, parts)
-
-
 def _copy(snapshot: Snapshot, rows: Rows, condition: str, path: Path, options: str, limit: int | None) -> int:
     query, values = rows.query(condition), dict(rows.values)
     if limit is not None:
         query, values["limit"] = _SQL["limited"].format(query=query), limit
     (count,) = snapshot.one(copy_statement(query, path, options), values)
     return int(count)
-
-
-def _part(path: Path, number: int) -> Path:
-    return path.with_name(f"{path.name}.{number}")
-
-
-def _append(part: Path, file: int) -> None:
-    """Add what is in a file to the end of another one, in the kernel."""
-    with part.open("rb") as source:
-        while os.sendfile(file, source.fileno(), None, 2**30):
-            pass

@@ -75,7 +75,7 @@ class Server:
         self._stale_clock = stale_clock
         self._stale_watch = StaleWatch(promises, stale_clock.now, reader, subscribers, log)
         streams = Streams(subscribers, reader, points, freshness, progress, reads)
-        self._exports = bulk.exports(freshness, progress)
+        self._exports = bulk.exports(freshness, progress, log)
         self._sql = bulk.sql_service(freshness, progress, gateway, log)
         self.routes = route_table(reads, writes, status, streams, self._exports, self._sql)
         self.routes += quarantine_routes(Quarantine(reader, freshness, progress, gateway, utcnow))

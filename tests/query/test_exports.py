@@ -7,6 +7,7 @@ import csv
 import io
 import socket
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
@@ -22,7 +23,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from runlake.fields import RUN_FIELD_NAMES
 from runlake_query import exports, runs
-from runlake_query.exportwriter import Written, join_parquet, stretches, write
+from runlake_query.exportwriter import Part, Rows, cut, join_parquet, write
 from runlake_query.files import send_file
 from runlake_query.formats import CSV, EXPORTS, NDJSON, PARQUET, Format
 from runlake_query.parameters import Parameters
@@ -101,6 +102,23 @@ def tell_much(lake: LakeWriter, workers: Sequence[Worker]) -> None:
             lake.flush(*workers)
 
 
+def written(snapshot: Snapshot, rows: Rows, path: Path, kind: Format) -> list[Part]:
+    conditions, total = cut(snapshot, rows, SHORT_STRETCH)
+    parts = list(write(snapshot, rows, conditions, path, kind, nullcontext()))
+    assert total in (None, sum(part.rows for part in parts))
+    return parts
+
+
+async def join(parts: list[Part], path: Path, kind: Format) -> None:
+    """Make one file of parts, as an answer does."""
+    if kind is PARQUET:
+        await join_parquet([part.path for part in parts], path, 60)
+        return
+    path.write_bytes(b"".join(part.path.read_bytes() for part in parts))
+    for part in parts:
+        part.path.unlink()
+
+
 @pytest.mark.parametrize("kind", EXPORTS)
 async def test_two_read_models_of_one_log_write_the_same_bytes_stretch_by_stretch(
     lake: LakeWriter, tmp_path: Path, kind: Format
@@ -120,14 +138,13 @@ async def test_two_read_models_of_one_log_write_the_same_bytes_stretch_by_stretc
             for asked in (exports.runs_rows, exports.events_rows):
                 path = tmp_path / f"{name}.{asked.__name__}"
 
-                def work(snapshot: Snapshot, asked: Any = asked, path: Path = path) -> Written:
-                    return write(snapshot, asked(parameters(), kind, snapshot), path, kind, SHORT_STRETCH)
+                def work(snapshot: Snapshot, asked: Any = asked, path: Path = path) -> list[Part]:
+                    return written(snapshot, asked(parameters(), kind, snapshot), path, kind)
 
-                written = await model.reader.read(work, with_lake=True)
-                if kind is PARQUET:
-                    assert len(written.parts) > LONG / SHORT_STRETCH / 2
-                    await join_parquet(written.parts, path, 60)
-                assert written.rows == LONG
+                parts = await model.reader.read(work, with_lake=True)
+                assert len(parts) > LONG / SHORT_STRETCH / 2
+                assert sum(part.rows for part in parts) == LONG
+                await join(parts, path, kind)
                 assert [left.name for left in tmp_path.glob(f"{path.name}*")] == [path.name]
                 made[-1].append(path.read_bytes())
     assert made[0] == made[1]
@@ -142,7 +159,8 @@ async def test_a_long_export_is_cut_into_stretches_of_about_so_many_rows(lake: L
         def work(snapshot: Snapshot) -> None:
             for asked in (exports.runs_rows, exports.events_rows):
                 rows = asked(parameters(("agent_name", "agent")), NDJSON, snapshot)
-                conditions = stretches(snapshot, rows, SHORT_STRETCH)
+                conditions, total = cut(snapshot, rows, SHORT_STRETCH)
+                assert total == LONG
                 found = [
                     [row[0] for row in snapshot.rows(f"SELECT event_id::VARCHAR FROM ({rows.query(one)})", rows.values)]
                     for one in conditions
@@ -164,15 +182,14 @@ async def test_a_limit_ends_a_long_export_in_the_midst_of_a_stretch(
     with Model(lake, tmp_path / "model") as model:
         model.caught_up(worker)
 
-        def work(snapshot: Snapshot, limit: int) -> Written:
+        def work(snapshot: Snapshot, limit: int) -> list[Part]:
             rows = exports.runs_rows(parameters(), kind, snapshot)._replace(limit=limit)
-            return write(snapshot, rows, tmp_path / f"{limit}", kind, SHORT_STRETCH)
+            return written(snapshot, rows, tmp_path / f"{limit}", kind)
 
         for limit in (5, 17, LONG, 1_000):
-            written = await model.reader.read(partial(work, limit=limit))
-            assert written.rows == min(limit, LONG)
-            if written.parts:
-                await join_parquet(written.parts, tmp_path / f"{limit}", 60)
+            parts = await model.reader.read(partial(work, limit=limit))
+            assert sum(part.rows for part in parts) == min(limit, LONG)
+            await join(parts, tmp_path / f"{limit}", kind)
     relation = {CSV: "read_csv", NDJSON: "read_json", PARQUET: "read_parquet"}[kind]
     tables = [
         duckdb.sql(f"SELECT run_id FROM {relation}('{tmp_path / str(limit)}')").fetchall() for limit in (5, 17, 1_000)

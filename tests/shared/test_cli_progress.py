@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
-from runlake.cli.progress import progress_bar
+from runlake.cli import progress
+from runlake.cli.progress import progress_bar, waiting
+from support.processes import wait_until
 
 
 class Terminal(io.StringIO):
@@ -36,3 +38,20 @@ def test_elsewhere_it_is_plain_lines_on_standard_error(capsys: pytest.CaptureFix
     export_three_pieces()
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", "400 runs, bytes: 3,000 of 3,000\n")
+
+
+def test_a_wait_of_unknown_length_is_a_bar_that_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with waiting("waiting for the first rows"):
+        wait_until(lambda: "0:00:01" in terminal.getvalue(), "the time that has passed is shown")
+    assert "waiting for the first rows" in terminal.getvalue()
+
+
+def test_elsewhere_a_wait_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", told)
+    monkeypatch.setattr(progress, "_LINE_EVERY_S", 0.01)
+    with waiting("waiting for the file"):
+        wait_until(lambda: told.getvalue().count("waiting for the file: 0 s\n") > 1, "it is told again")

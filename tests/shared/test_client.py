@@ -199,7 +199,7 @@ def test_runlake_export_writes_all_that_match(served: tuple[str, Fleet], lake: C
     runs = lake.runs(status="success")
     written = csv.DictReader(path.read_text("utf-8").splitlines())
     assert sorted(row["event_id"] for row in written) == sorted(run["event_id"] for run in runs)
-    assert f"{len(runs)} runs" in done.stderr
+    assert f"runs: {len(runs)} of {len(runs)}\n" in done.stderr
     assert f"position {runs.position}" in done.stderr
     events = runlake_command(served[0], "export", "events", "--since", "2026-03-28")
     assert all(json.loads(line)["ts"] >= "2026-03-28" for line in events.stdout.splitlines())

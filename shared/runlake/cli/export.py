@@ -5,18 +5,27 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 from runlake import settings as settings_module
+from runlake.cli.failure import CommandFailed
 from runlake.cli.filters import add_filters, filter_params
 from runlake.cli.outputfile import format_of, output_file
-from runlake.cli.progress import progress_bar
+from runlake.cli.progress import progress_bar, waiting
+from runlake.cli.rowcount import RowCount
 from runlake.cli.subcommands import Subcommands
 from runlake.client import connect
+from runlake.clienthttp import Download
 
 _PATHS = {"runs": "/api/v1/runs", "events": "/api/v1/events", "rollup": "/api/v1/rollups"}
 _EVENT_TIMES = {"start_time_from": "ts_from", "start_time_to": "ts_to"}
-_TIMEOUT_S = 900.0
-"""Longer than the API may take to copy the rows before it sends the first one."""
+_TIMEOUT_S = 3_700.0
+"""Longer than the API may take until it sends a Parquet file."""
+_WAITING = {
+    "parquet": "waiting for the file (Parquet comes when the server has all of it)",
+    "csv": "waiting for the first rows",
+    "ndjson": "waiting for the first rows",
+}
 
 
 def add_to(commands: Subcommands) -> None:
@@ -64,11 +73,29 @@ def export(arguments: argparse.Namespace) -> int:
     for name, value in filter_params(arguments):
         asked.setdefault(_EVENT_TIMES.get(name, name) if arguments.what == "events" else name, []).append(str(value))
     client = connect(f"http://{settings.http}", settings.token or None, timeout_s=_TIMEOUT_S)
-    with client.download(_PATHS[arguments.what], asked) as download, output_file(arguments.output, kind) as file:
-        what = f"{download.rows:,} {'groups' if arguments.what == 'rollup' else arguments.what}, bytes"
-        with progress_bar(what, download.bytes) as advance:
+    with output_file(arguments.output, kind) as file:
+        with waiting(_WAITING[kind]):
+            download = client.download(_PATHS[arguments.what], asked)
+        with download:
+            _write(download, file, kind, "groups" if arguments.what == "rollup" else arguments.what)
+    print(f"position {download.position}", file=sys.stderr)
+    return 0
+
+
+def _write(download: Download, file: BinaryIO, kind: str, what: str) -> None:
+    """Write what comes, beside a bar of rows (of Parquet: bytes). Raises CommandFailed when rows are missing."""
+    if kind == "parquet":
+        with progress_bar(f"{download.rows:,} {what}, bytes", download.bytes) as advance:
             for piece in download.pieces():
                 file.write(piece)
                 advance(len(piece))
-    print(f"position {download.position}", file=sys.stderr)
-    return 0
+        return
+    counting, rows = RowCount(kind), 0
+    with progress_bar(what, download.rows) as advance:
+        for piece in download.pieces():
+            file.write(piece)
+            more = counting.more(piece)
+            rows += more
+            advance(more)
+    if rows != download.rows:
+        raise CommandFailed(f"The answer broke off after {rows:,} of {download.rows:,} {what}. Try again.")

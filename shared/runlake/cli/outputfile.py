@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,8 +26,8 @@ def output_file(path: Path | None, kind: str) -> Iterator[BinaryIO]:
     if path is None:
         if kind in BINARY and sys.stdout.isatty():
             raise CommandFailed(f"{kind} is not for terminals: name a file with --output.", USAGE)
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        with _standard_output() as stdout:
+            yield stdout
         return
     partial = path.with_name(f"{path.name}.partial")
     try:
@@ -37,3 +38,15 @@ def output_file(path: Path | None, kind: str) -> Iterator[BinaryIO]:
         raise CommandFailed(f"{path} cannot be written: {error.strerror or error}") from None
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _standard_output() -> Iterator[BinaryIO]:
+    try:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer has to go somewhere
+        raise CommandFailed(f"Standard output cannot be written: {error.strerror or error}") from None
