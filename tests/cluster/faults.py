@@ -70,6 +70,15 @@ def change_list(story: Story) -> None:
         worker.terminate()
 
 
+def retire_worker(story: Story) -> None:
+    """A worker comes, takes its share, and dies for good: its journal goes to the lake, its runs to the others."""
+    with story.one_more_worker() as worker:
+        story.cluster.list_workers(worker)
+        story.last_for(1.5, 60)
+        worker.kill()
+        story.cluster.command("workers", "retire", worker.id, "--journal", str(worker.data), "--json")
+
+
 # The catalog
 
 
@@ -167,6 +176,7 @@ FAULTS = _by_name(
     stop_query,
     kill_haproxy,
     change_list,
+    retire_worker,
     restart_postgres,
     kill_postgres,
     freeze_postgres,

@@ -95,11 +95,13 @@ class Worker(Node):
     serves = "ready"
 
     def __init__(
-        self, name: str, begin: Callable[[], Process], host: Host | None, log: Path, endpoint: str, feed: str
-    ) -> None:
+        self, name: str, begin: Callable[[], Process], host: Host | None, log: Path, endpoint: str, feed: str,
+        data: Path,
+    ) -> None:  # fmt: skip
         super().__init__(name, begin, host, log)
         self.endpoint = endpoint
         self.feed = feed
+        self.data = data
 
     @property
     def id(self) -> str:
@@ -183,7 +185,8 @@ class Cluster:
                 env=self.lake_env | self._server_env() | worker.env, prefix=host.prefix if host is not None else (),
             )  # fmt: skip
 
-        worker = Worker(f"worker-{number}", begin, host, self.folder / f"worker-{number}.log", sockets[0], sockets[2])
+        log = self.folder / f"worker-{number}.log"
+        worker = Worker(f"worker-{number}", begin, host, log, sockets[0], sockets[2], data)
         self.workers.append(worker)
         return worker
 
