@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from runlake.cli.check_processes import check_processes
+from runlake.cli import main
+from runlake.cli.check_keys import check_keys
+from runlake.cli.check_processes import check_processes, expected_here
 from runlake.cli.findings import Finding
 from runlake.cli.ports import elsewhere, listened_on, taken
 from runlake.settings import load
@@ -94,7 +96,8 @@ def cluster(tmp_path: Path) -> dict[str, str]:
 
 def test_what_systemd_starts_on_a_machine_of_a_cluster_ought_to_run_there(cluster: dict[str, str]) -> None:
     def told(enabled: list[str]) -> Iterator[Finding]:
-        yield from check_processes(load({}, cluster, Path("/dev/null")), None, enabled)
+        settings = load({}, cluster, Path("/dev/null"))
+        yield from check_processes(settings, expected_here(settings, None, enabled))
 
     def missing(enabled: list[str]) -> bool:
         return any("no query process at" in finding.what for finding in told(enabled))
@@ -103,6 +106,23 @@ def test_what_systemd_starts_on_a_machine_of_a_cluster_ought_to_run_there(cluste
     assert not missing(["ingest"])
     assert any("systemd does not start it here" in finding.what for finding in told(["ingest"]))
     assert not missing([])
+
+
+def test_who_only_connects_to_workers_with_keys_needs_no_pair_of_a_worker(
+    cluster: dict[str, str], tmp_path: Path
+) -> None:
+    server, client = tmp_path / "server", tmp_path / "client"
+    for line in [["create", "server", "--keys", str(server)], ["create", "client", "query", "--dir", str(client)]]:
+        assert main(["keys", *line]) == 0
+    cluster |= {
+        "RUNLAKE_INGEST": "tcp://192.0.2.11:8766",
+        "RUNLAKE_FEED": "tcp://192.0.2.11:8768",
+        "RUNLAKE_SERVER_KEY": str(server / "server.key"),
+        "RUNLAKE_CLIENT_KEY": str(client / "query.key_secret"),
+    }
+    settings = load({}, cluster, Path("/dev/null"))
+    assert [finding.state for finding in check_keys(settings, with_worker=False)] == ["good"]
+    assert [finding.state for finding in check_keys(settings, with_worker=True)] == ["problem"]
 
 
 def test_an_address_is_free_or_listened_on_or_another_machines() -> None:

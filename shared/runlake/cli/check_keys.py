@@ -10,8 +10,14 @@ from runlake.keyfolder import KeyFolder
 from runlake.settings import Settings, variable
 
 
-def check_keys(settings: Settings) -> Iterator[Finding]:
-    """Rights, missing halves, and keys that belong to others. Nothing, where none are set and none are needed."""
+def check_keys(settings: Settings, *, with_worker: bool) -> Iterator[Finding]:
+    """Rights, missing halves, and keys that belong to others. Nothing, where none are set and none are needed.
+
+    `with_worker`: there ought to be a worker here, and so its keys.
+    """
+    if not with_worker:
+        yield from _check_client(settings)
+        return
     folder = KeyFolder(settings.keys)
     try:
         server = settings.server_keys
@@ -43,3 +49,14 @@ def check_keys(settings: Settings) -> Iterator[Finding]:
             f"the key that is used here, {client.own.public}, is not let in",
             f"runlake keys allow '{client.own.public}'",
         )
+
+
+def _check_client(settings: Settings) -> Iterator[Finding]:
+    """The keys of who only connects: whether its worker lets them in, that says."""
+    try:
+        client = settings.client_keys
+    except SettingsError as error:
+        yield problem(str(error), "runlake keys create client")
+        return
+    if client is not None:
+        yield good(f"there are keys to connect to workers with: {client.own.public}")

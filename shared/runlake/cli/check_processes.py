@@ -8,6 +8,7 @@ settings name are asked in any case, wherever they are.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from typing import NamedTuple
 
 from runlake.cli.api import Api, NotReady
 from runlake.cli.failure import CommandFailed
@@ -24,34 +25,45 @@ _ASK_TIMEOUT_MS = 3_000
 _LARGE_LAG_MS = 10_000
 
 
-def check_processes(settings: Settings, asked: str | None = None, enabled: Collection[str] = ()) -> Iterator[Finding]:
-    """Ingest by asking each worker for its position, query by its health and readiness.
+class Expected(NamedTuple):
+    """Which processes ought to run here; why others need not. `everywhere`: all of RunLake is on this machine."""
 
-    `asked`: the one process that ought to run here. `enabled`: those that the service manager starts here.
-    """
-    workers = entry_points(settings.ingest)
-    spread = settings.lake.is_clustered or any(map(elsewhere, workers))
-    listening = _listening(settings)
+    here: Collection[str]
+    why_not: str
+    everywhere: bool
+
+
+def expected_here(settings: Settings, asked: str | None, enabled: Collection[str]) -> Expected:
+    """`asked`: the one process that ought to run here. `enabled`: those that the service manager starts here."""
+    everywhere = not (settings.lake.is_clustered or any(map(elsewhere, entry_points(settings.ingest))))
     if asked is not None:
-        here: Collection[str] = (asked,)
-    else:
-        here = (enabled or listening) if spread else PROCESSES
-    if asked is None and not spread and not listening:
+        return Expected((asked,), f"only {asked} was asked for", everywhere)
+    if everywhere:
+        return Expected(PROCESSES, "", everywhere)
+    if enabled:
+        return Expected(enabled, "systemd does not start it here", everywhere)
+    return Expected(_listening(settings), "nothing listens at its address", everywhere)
+
+
+def check_processes(settings: Settings, expected: Expected) -> Iterator[Finding]:
+    """Ingest by asking each worker for its position, query by its health and readiness."""
+    listening = _listening(settings)
+    if expected.everywhere and expected.here == PROCESSES and not listening:
         yield note("RunLake is not running here, and its ports are free", "runlake up")
         yield from _free("push_bind", "push", settings)
         yield from _free("feed_bind", "feed", settings)
         return
-    for worker in workers:
+    for worker in entry_points(settings.ingest):
         yield _worker(worker, settings)
-    if "query" in here:
+    if "query" in expected.here:
         yield from _query(settings)
     for name in PROCESSES:
-        if name not in here:
+        if name not in expected.here:
             yield note(
-                f"{_ONE[name]} of this machine's own was not looked for: {_why_not(asked, enabled)}",
+                f"{_ONE[name]} of this machine's own was not looked for: {expected.why_not}",
                 f"runlake doctor {name}, where one ought to run",
             )
-    if "ingest" in here and "ingest" not in listening:
+    if "ingest" in expected.here and "ingest" not in listening:
         yield from _free("push_bind", "push", settings)
         yield from _free("feed_bind", "feed", settings)
 
@@ -61,12 +73,6 @@ def _listening(settings: Settings) -> list[str]:
     binds = (*entry_points(settings.ingest), *entry_points(settings.ingest_bind))
     there = {"ingest": any(map(listened_on, binds)), "query": listened_on(settings.http)}
     return [name for name in PROCESSES if there[name]]
-
-
-def _why_not(asked: str | None, enabled: Collection[str]) -> str:
-    if asked is not None:
-        return f"only {asked} was asked for"
-    return "systemd does not start it here" if enabled else "nothing listens at its address"
 
 
 def _worker(endpoint: str, settings: Settings) -> Finding:

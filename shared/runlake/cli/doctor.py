@@ -10,7 +10,7 @@ from runlake import settings as settings_module
 from runlake.cli.check_data import check_catalog, check_data_folder
 from runlake.cli.check_keys import check_keys
 from runlake.cli.check_packages import check_packages
-from runlake.cli.check_processes import PROCESSES, check_processes
+from runlake.cli.check_processes import PROCESSES, check_processes, expected_here
 from runlake.cli.findings import Finding, as_text
 from runlake.cli.installation import enabled
 from runlake.cli.output import print_json
@@ -47,9 +47,10 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 
 def _examine(settings: Settings, asked: str | None) -> Iterator[Finding]:
+    units = enabled(Path("/"))
+    expected = expected_here(settings, asked, [name for name in PROCESSES if f"runlake-{name}.service" in units])
     yield from check_packages(settings.lake)
     yield from check_data_folder(settings)
     yield from check_catalog(settings)
-    yield from check_keys(settings)
-    units = enabled(Path("/"))
-    yield from check_processes(settings, asked, [name for name in PROCESSES if f"runlake-{name}.service" in units])
+    yield from check_keys(settings, with_worker="ingest" in expected.here)
+    yield from check_processes(settings, expected)
