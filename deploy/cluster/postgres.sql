@@ -8,7 +8,8 @@ CREATE ROLE runlake_query LOGIN CONNECTION LIMIT 400;
 -- It has the right to read only; and what it asks is read-only even if somebody gives it more.
 ALTER ROLE runlake_query SET default_transaction_read_only = on;
 
-CREATE DATABASE runlake OWNER runlake_ingest;
+-- In UTF-8, whatever the server's own default is.
+CREATE DATABASE runlake OWNER runlake_ingest ENCODING 'UTF8' TEMPLATE template0;
 REVOKE ALL ON DATABASE runlake FROM PUBLIC;
 GRANT CONNECT ON DATABASE runlake TO runlake_query;
 

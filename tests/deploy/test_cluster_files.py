@@ -9,8 +9,10 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -22,6 +24,7 @@ from runlake.lake.attach import read_lake
 from runlake.lake.place import CatalogAddress, LakePlace
 from support.api import Api
 from support.cluster import clean_environment
+from support.guide import section
 from support.haproxy import HAProxy, find_haproxy
 from support.objectstore import ObjectStore
 from support.postgres import Postgres, find_binaries, free_port
@@ -33,6 +36,8 @@ _GUIDE = (_ROOT / "docs" / "deploy.md").read_text("utf-8")
 _CAPACITY = (_ROOT / "docs" / "capacity.md").read_text("utf-8")
 _COMPOSE: dict[str, Any] = yaml.safe_load((_FILES / "compose.yaml").read_text("utf-8"))
 _BLOCK = re.compile(r"^```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_EXAMPLES = ip_network("192.0.2.0/24")
+"""RFC 5737: for documentation, and nobody's."""
 _TOKEN = "a-token-for-the-cluster-of-this-test"
 
 
@@ -69,13 +74,13 @@ class Host:
         text, found = re.subn(r"postgresql://.*\?sslmode=verify-full", f"postgresql://{user}@{server}/runlake", text)
         assert found == 1
         text = text.replace("s3://example-runlake/", self._bucket)
-        text = re.sub(r",tcp://10\.0\.0\.1[23]:\d+", "", text)
-        text = re.sub(r"10\.0\.0\.\d+:(\d+)", lambda match: self.address(int(match.group(1))), text)
+        text = re.sub(r",tcp://192\.0\.2\.1[23]:\d+", "", text)
+        text = re.sub(r"192\.0\.2\.\d+:(\d+)", lambda match: self.address(int(match.group(1))), text)
         text = text.replace("/etc/runlake/", f"{self.folder}/etc/")
         text = text.replace("/var/lib/runlake-query", f"{self.folder}/query").replace(
             "/var/lib/runlake", f"{self.folder}/worker"
         )
-        assert "10.0." not in text
+        assert "192.0." not in text
         path = self.folder / "etc" / name
         path.write_text(text, "utf-8")
         return path
@@ -188,6 +193,29 @@ def test_every_command_of_the_guide_is_one() -> None:
 
 def test_every_file_of_the_cluster_is_in_the_guide() -> None:
     assert [path.name for path in _FILES.iterdir() if f"cluster/{path.name}" not in _GUIDE] == []
+
+
+def test_the_guide_and_all_files_of_the_cluster_have_the_same_example_addresses() -> None:
+    guide = section("deploy.md", "## A cluster")
+    texts = {path.name: path.read_text("utf-8") for path in _FILES.iterdir()} | {"the guide": guide}
+    for name, text in texts.items():
+        strange = {
+            found
+            for found in re.findall(r"\b\d+\.\d+\.\d+\.\d+\b", text)
+            if not (ip_address(found).is_loopback or ip_address(found) in _EXAMPLES)
+        }
+        assert strange == set(), name
+    query = tomllib.loads(texts["query.toml"])
+    servers = re.findall(r"^    server \S+ (\S+) ", texts["haproxy.cfg"], re.MULTILINE)
+    assert query["http"] in servers
+    workers = [urlsplit(endpoint).hostname for endpoint in query["ingest"].split(",")]
+    table = re.findall(r"^\| (192\S+) to (192\S+) \|", guide, re.MULTILINE)
+    assert table == [
+        (workers[0], workers[-1]), (servers[0].partition(":")[0], servers[-1].partition(":")[0]),
+    ]  # fmt: skip
+    assert f"IPAddressAllow={_EXAMPLES}" in texts["cluster.conf"]
+    for name in ("db.example.org", "s3.example.org", "example-runlake", "RUNLAKE_READ_TOKEN", "/etc/runlake/balancer"):
+        assert name in guide and any(name in text for file, text in texts.items() if file != "the guide"), name
 
 
 def test_no_container_of_the_cluster_publishes_a_port_or_keeps_a_right() -> None:
