@@ -19,13 +19,15 @@ _ATTACH = load_queries("runlake.lake", "attach.sql")
 _SQL = load_queries("runlake.lake", "postgres.sql")
 _DEFAULTS = {
     "application_name": "runlake",
+    "client_encoding": "UTF8",
     "connect_timeout": "5",
     "keepalives_idle": "5",
     "keepalives_interval": "2",
     "keepalives_count": "3",
     "tcp_user_timeout": "15000",
 }
-"""A server that is gone is noticed within seconds; what the address or libpq's own means say comes first."""
+"""A server that is gone is noticed within seconds; what the address or libpq's own means say comes first. The
+encoding is said, for in a database that has none texts would come as bytes."""
 _ANSWER_MS = 10_000
 _LOCK_MS = 60_000
 
