@@ -55,8 +55,11 @@ class Subscriber:
         return self._held is not None
 
     def start(self, at: Positions) -> None:
-        """What is at or before these positions has been sent; what was held after them is next."""
+        """What is at or before these positions has been sent; what was held after them is next. When more was missed
+        meanwhile, that is: it goes on holding what comes, which may be the same."""
         self.at = dict(at)
+        if self.missed:
+            return
         held, self._held = self._held, None
         self.queued = sum(map(len, self._pending))
         if held:

@@ -15,6 +15,7 @@ from msgspec import structs
 from runlake.cli.follow import Told, read_events
 from runlake_query.positions import parse_positions
 from runlake_query.streambatch import Batch, EventItem, Filter, RunItem, Selection
+from runlake_query.streamframes import BatchFrames
 from runlake_query.subscriber import Subscriber
 from runlake_query.subscribers import MAX_BURST, Subscribers
 from support.api import Api, Start
@@ -236,3 +237,18 @@ async def test_a_batch_that_was_read_before_the_first_watcher_came_is_one_that_i
     assert (early.missed, early.at) == (True, {WORKER: 4})
     assert late.at == {WORKER: 9}
     assert late.take() == b""
+
+
+def test_who_has_to_read_again_while_it_reads_what_it_missed_is_sent_nothing_twice() -> None:
+    """A batch that was read without it in mind comes while it reads: what follows is in what it reads next."""
+    frame = BatchFrames(Batch(WORKER, [], [RunItem(2, RUNS[0], "r", '{"n":1}', [])], []), {WORKER: 2}).of(Selection())
+    later = BatchFrames(Batch(WORKER, [], [RunItem(3, RUNS[0], "r", '{"n":1}', [])], []), {WORKER: 3}).of(Selection())
+    subscriber = Subscriber(Selection(), {WORKER: 0})
+    subscriber.hold()
+    subscriber.start({WORKER: 1})
+    for told in (frame, later):
+        subscriber.give(told, told[0].data, {WORKER: told[0].seq})
+    assert subscriber.take() == b"", "it reads again, from 1"
+    subscriber.missed = False
+    subscriber.start({WORKER: 2})
+    assert subscriber.take() == later[0].data
