@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,15 +13,14 @@ from uuid import UUID
 import msgspec
 
 from runlake import settings as settings_module
-from runlake import wire
 from runlake.cli.failure import USAGE, CommandFailed
-from runlake.cli.import_delivery import ImportDelivery
 from runlake.cli.lakehere import need_lake
+from runlake.cli.logsender import refuse_refused, send_log
 from runlake.cli.progress import progress_bar
+from runlake.cli.replayjournal import send_journal
 from runlake.cli.subcommands import Subcommands
 from runlake.cli.worker_client import ask_position, flush_if_there
 from runlake.curve import ClientKeys
-from runlake.ids import Uuid7Source
 from runlake.settings import Settings
 
 if TYPE_CHECKING:
@@ -41,13 +40,18 @@ def add_to(commands: Subcommands) -> None:
         description="Read every accepted message from the lake, in the order of the log and with its own event_id, and"
         " send it to a worker (tcp://… or ipc://…), which accepts each once, or write it to a file, one JSON object in"
         " a line. A lake that is made so from an empty one has the same runs and events, with the times at which they"
-        " were first received. What was interrupted goes on where it was.",
+        " were first received. What was interrupted goes on where it was. With --journal, send what the journal of a"
+        " worker holds that was retired without it.",
     )
     parser.add_argument(
         "--from", dest="after", metavar="POSITION", default="", help="begin after this position (default: at the start)"
     )
     parser.add_argument("--until", metavar="POSITION", help="end with this position (default: all that there is)")
     parser.add_argument("--to", metavar="FILE|ENDPOINT", required=True)
+    parser.add_argument(
+        "--journal", metavar="FOLDER", type=Path,
+        help="instead of the log of the lake, what this data folder, or its journal, holds that the lake does not",
+    )  # fmt: skip
     settings_module.add_flags(parser, "data", "catalog", "storage", "ingest")
     parser.set_defaults(run=replay)
 
@@ -56,6 +60,10 @@ def replay(arguments: argparse.Namespace) -> int:
     """Replay, and say what became of it. Raises CommandFailed, LakeError."""
     settings = settings_module.from_arguments(arguments)
     need_lake(settings)
+    if arguments.journal is not None and ("://" not in arguments.to or arguments.after or arguments.until is not None):
+        raise CommandFailed(
+            "--journal is sent whole, and to a worker: --to is its endpoint (tcp://… or ipc://…).", USAGE
+        )
     after, until = _positions(arguments.after), None if arguments.until is None else _positions(arguments.until)
     if "://" in arguments.to:
         ask_position(arguments.to, _ASK_MS, settings.client_keys)
@@ -64,7 +72,9 @@ def replay(arguments: argparse.Namespace) -> int:
 
     try:
         with _lake(settings) as (connection, lake):
-            if "://" in arguments.to:
+            if arguments.journal is not None:
+                send_journal(connection, lake, arguments.journal, settings, arguments.to)
+            elif "://" in arguments.to:
                 _send(connection, arguments.to, settings.client_keys, after, until)
             else:
                 question = hashlib.sha256(f"{lake} {arguments.after} {arguments.until}".encode()).hexdigest()[:8]
@@ -122,52 +132,20 @@ def _send(
     after: Positions,
     until: Positions | None,
 ) -> None:
-    """To a worker, in batches of messages that were received together."""
+    """To a worker, or to those of a cluster."""
     _, total, log = _log(connection, after, until)
     reached = dict(after)
-    counts = {"accepted": 0, "duplicate": 0}
-    refused: list[str] = []
-    batch: list[bytes] = []
-    size = 0
-    last: Logged | None = None
 
-    def on_ack(end: Logged, count: int) -> Callable[[wire.Ack], None]:
-        def note(ack: wire.Ack) -> None:
-            counts["accepted"] += ack.accepted
-            counts["duplicate"] += len(ack.duplicate)
-            refused.extend(rejection.reason for rejection in ack.rejected)
-            reached[end.worker] = end.seq
-            advance(count)
+    def on_reached(last: Logged) -> None:
+        reached[last.worker] = last.seq
 
-        return note
-
-    with progress_bar("Replaying messages", total) as advance:
-        try:
-            with ImportDelivery(endpoint, f"replay-{Uuid7Source()()}", keys=keys) as delivery:
-                for logged in log:
-                    encoded = wire.encode_message(logged.message)
-                    if last is not None and (
-                        (logged.received_at, logged.worker) != (last.received_at, last.worker)
-                        or len(batch) == wire.MAX_BATCH_MESSAGES
-                        or size + len(encoded) > wire.MAX_BATCH_BYTES
-                    ):
-                        delivery.send(batch, on_ack(last, len(batch)), last.received_at)
-                        batch, size = [], 0
-                    batch.append(encoded)
-                    size += len(encoded)
-                    last = logged
-                if last is not None:
-                    delivery.send(batch, on_ack(last, len(batch)), last.received_at)
-                delivery.finish()
-        except CommandFailed as failure:
-            go_on = f" `--from {_as_text(reached)}` goes on from there." if reached else ""
-            raise CommandFailed(f"{failure.message.rstrip('.')}.{go_on}", failure.code) from None
-    print(
-        f"{counts['accepted']:,} messages accepted, {counts['duplicate']:,} were there already,"
-        f" {len(refused):,} refused. Replayed up to {_as_text(reached) or 'the start'}."
-    )
-    if refused:
-        raise CommandFailed(f"{endpoint} refused {len(refused):,} messages, the first since {refused[0]}")
+    try:
+        answered = send_log(log, total, endpoint, keys, on_reached)
+    except CommandFailed as failure:
+        go_on = f" `--from {_as_text(reached)}` goes on from there." if reached else ""
+        raise CommandFailed(f"{failure.message.rstrip('.')}.{go_on}", failure.code) from None
+    print(f"{answered} Replayed up to {_as_text(reached) or 'the start'}.")
+    refuse_refused(answered, endpoint)
 
 
 def _write(

@@ -35,12 +35,24 @@ class Logged(NamedTuple):
     message: Message
 
 
+class _Head(msgspec.Struct):
+    """What a line of a log that was written to a file says beside the message."""
+
+    worker: str
+    seq: int
+    received_at: datetime
+    producer: str
+
+
 class Stretch(NamedTuple):
     """Positions `after` < seq ≤ `upto` of a worker."""
 
     worker: str
     after: int
     upto: int
+
+
+_head: msgspec.json.Decoder[_Head] = msgspec.json.Decoder(_Head)
 
 
 def stretches(
@@ -80,6 +92,12 @@ def read_log(connection: duckdb.DuckDBPyConnection, lake: str, found: list[Stret
             rows = connection.execute(query, values).fetchall()
             for seq, us, producer, text in rows:
                 yield Logged(worker, seq, _EPOCH + timedelta(microseconds=us), producer, _decoder.decode(text))
+
+
+def read_line(line: bytes) -> Logged:
+    """A message as a line of a file has it: one JSON object. Raises msgspec.DecodeError."""
+    head = _head.decode(line)
+    return Logged(head.worker, head.seq, head.received_at, head.producer, _decoder.decode(line))
 
 
 def _pair(field: Field) -> str:
