@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from runlake.fields import CHANGE_FIELDS
 from runlake.ids import Uuid7Source
 from runlake.lake import attach, duck, maintenance, schema
 from runlake.lake.durability import FileSync, file_sync
+from runlake.lake.filedoor import FileDoor
 from runlake.lake.lines import LINE_COLUMNS, columns_literal
 from runlake.lake.place import LakePlace
 from runlake.lake.retention import forgotten_runs, horizon_of
@@ -36,6 +37,7 @@ from runlake_ingest.lines import Rejected, raw_text, record_line
 _SQL = load_queries("runlake_ingest", "flush.sql")
 _REFUSED = (duckdb.DataError, duckdb.InvalidInputException)
 """What DuckDB raises for what is in a line; for a lack of memory or a disk that fails it raises others."""
+_IDS_AT_ONCE = 100_000
 _TABLES = ("run_changes", "events", "deliveries", "quarantine")
 
 _COLUMNS_LITERAL = columns_literal(LINE_COLUMNS)
@@ -56,12 +58,25 @@ class _Refused(NamedTuple):
 _NOTHING = _Refused(0, frozenset())
 
 
+class _Open(NamedTuple):
+    """A lake that is open."""
+
+    connection: duckdb.DuckDBPyConnection
+    door: FileDoor
+    sync: FileSync
+    ends: ExitStack
+
+
 class LakeWriter:
     """The worker's connection to its lake. Not thread-safe.
 
     `open` makes and migrates the lake where needed. Methods raise LakeError when the lake cannot be used as it is, and
     LakeUnavailable when trying again later may help; after that, `open` again. `before_commit` is called right before
     each COMMIT of a flush; what it raises prevents that, and is passed on.
+
+    In a cluster the catalog's address names the worker's connections, and `role`, a letter, is this writer's among the
+    worker's own: before it opens the lake again, all connections that it had have ended at the server. So what a COMMIT
+    of unknown outcome did is settled then: it is seen, or it never comes.
     """
 
     def __init__(
@@ -71,56 +86,71 @@ class LakeWriter:
         log: Log,
         limits: maintenance.Limits = maintenance.DEFAULTS,
         before_commit: Callable[[], object] = lambda: None,
+        role: str = "w",
     ) -> None:
         self._place = place
+        self._role = role
+        self._openings = 0
+        self._in_doubt = False
         self._crash = crash
         self._log = log
         self._limits = limits
         self._before_commit = before_commit
         self._maintaining = threading.Lock()
         self._interruptible = False
-        self._connection: duckdb.DuckDBPyConnection | None = None
-        self._sync: FileSync | None = None
+        self._lake: _Open | None = None
 
     def open(self) -> UUID:
         """Attach the lake, at the latest schema; returns its UUID."""
         self.close()
         try:
-            with attach.alone_in_catalog(self._place):
-                connection = duck.connect(place=self._place)
+            place = self._place_of_new_name()
+            with attach.alone_in_catalog(place), ExitStack() as ends:
+                connection = duck.connect(place=place)
                 connection.execute(_SQL["keep_no_files"])
-                if self._place.is_clustered:
+                if place.is_clustered:
                     connection.execute(_SQL["patience"])
-                attach.attach_for_writing(connection, self._place)
-                sync = file_sync(self._place)
-                schema.migrate(connection, attach.CATALOG, Uuid7Source()(), sync)
+                door = ends.enter_context(attach.write_through_door(connection, place))
+                sync = ends.enter_context(closing(file_sync(place)))
+                schema.migrate(connection, attach.CATALOG, Uuid7Source()(), sync, door.commit)
                 attach.inline_flushes(connection)
                 maintenance.sort_by_time(connection)
                 lake = schema.lake_id(connection, attach.CATALOG)
+                if self._in_doubt:
+                    attach.write_nothing(connection)
+                    self._in_doubt = False
+                self._lake = _Open(connection, door, sync, ends.pop_all())
         except (duckdb.Error, OSError) as error:
             raise LakeUnavailable(f"The lake {self._place.told} cannot be opened: {error}") from error
-        self._connection, self._sync = connection, sync
         return lake
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        if self._sync is not None:
-            self._sync.close()
-            self._sync = None
+        if self._lake is not None:
+            self._lake.ends.close()
+            self._lake = None
+
+    def _place_of_new_name(self) -> LakePlace:
+        name = self._place.application
+        if not name:
+            return self._place
+        from runlake.lake.backends import end_backends  # noqa: PLC0415 (an extra)
+
+        end_backends(self._place, f"{name}{self._role}")
+        self._openings += 1
+        return self._place.named(f"{name}{self._role}{self._openings % 10_000_000:07}")
 
     def reader(self) -> LakeReader:
         """A reader on the same lake, for another thread. This one method may be called from there. Raises
         LakeUnavailable."""
+        lake = self._opened
         try:
-            return LakeReader(self._open.cursor())
+            return LakeReader(lake.connection.cursor(), lake.door)
         except duckdb.Error as error:
             raise LakeUnavailable(f"The lake cannot be read: {error}") from error
 
     def flushed(self, worker: UUID) -> tuple[int, int]:
         """The number of the worker's last flushed segment, and its last flushed `seq`."""
-        return LakeReader(self._open).flushed(worker)
+        return LakeReader(self._open, self._opened.door).flushed(worker)
 
     def last_of_any(self) -> int:
         """The last `seq` that any worker flushed: where one that is new to a lake that has rows begins."""
@@ -138,7 +168,7 @@ class LakeWriter:
             self._open.execute("BEGIN")
             self._open.execute(_SQL["number_on"], values)
             self._before_commit()
-            self._open.execute("COMMIT")
+            self._opened.door.commit(self._open)
         except duckdb.Error as error:
             raise LakeUnavailable(f"Where the workers go on cannot be written: {error}") from error
 
@@ -146,16 +176,19 @@ class LakeWriter:
         """Store a segment whole, in one transaction. Storing it again changes nothing. Returns the ids of messages that
         the lake refused: they are in quarantine, and may come again."""
         refused = _NOTHING
-        if self.flushed(segment.worker)[0] >= segment.number:
+        if self._has_landed(segment):
             return refused.ids
         self._crash.passing("flush.before_begin")
         try:
             refused = self._read(segment)
             self._store(segment, refused.messages)
         except (duckdb.Error, OSError, LakeUnavailable) as error:
+            if self._in_doubt:
+                self._log.warning("commit_in_doubt", segment=segment.number, reason=str(error))
+                self.open()
+                if self._has_landed(segment):
+                    return refused.ids
             self._rollback()
-            if self.flushed(segment.worker)[0] >= segment.number:  # the COMMIT had an unknown outcome
-                return refused.ids
             raise LakeUnavailable(f"The segment {segment.path.name} cannot be stored: {error}") from error
         return refused.ids
 
@@ -186,18 +219,22 @@ class LakeWriter:
     def interrupt_maintenance(self) -> None:
         """Have `maintain` give up the step at hand, if there is one. From any thread."""
         with self._maintaining:
-            if self._interruptible and self._connection is not None:
-                self._connection.interrupt()
+            if self._interruptible and (lake := self._lake) is not None:
+                lake.connection.interrupt()
 
     def window(self, max_ids: int) -> tuple[int, Iterator[tuple[int, int]]]:
         """The horizon (Unix seconds) of a window of at most `max_ids` ids, and the (id, Unix seconds) after it."""
-        return LakeReader(self._open).window(max_ids)
+        return LakeReader(self._open, self._opened.door).window(max_ids)
+
+    @property
+    def _opened(self) -> _Open:
+        if self._lake is None:
+            raise LakeUnavailable("The lake is not open.")
+        return self._lake
 
     @property
     def _open(self) -> duckdb.DuckDBPyConnection:
-        if self._connection is None:
-            raise LakeUnavailable("The lake is not open.")
-        return self._connection
+        return self._opened.connection
 
     def _read(self, segment: Segment) -> _Refused:
         """Read the lines into the table `segment`; returns what of them DuckDB refused."""
@@ -253,23 +290,29 @@ class LakeWriter:
         position = {"segment": segment.number, "first_seq": segment.first_seq, "last_seq": segment.last_seq}
         connection.execute(_SQL["flushes"], worker | position)
         self._crash.passing("flush.after_insert")
-        assert self._sync is not None
-        self._sync()
+        self._opened.sync()
         self._crash.passing("flush.before_commit")
         self._before_commit()
-        connection.execute("COMMIT")
+        self._in_doubt = True
+        self._opened.door.commit(connection)
         self._crash.passing("flush.after_commit")
+        self._in_doubt = False
+
+    def _has_landed(self, segment: Segment) -> bool:
+        if self.flushed(segment.worker)[0] < segment.number:
+            return False
+        self._log.info("commit_had_landed", segment=segment.number)
+        return True
 
     def _maintainer(self) -> maintenance.Maintainer:
-        if self._connection is None:
+        if self._lake is None:
             self.open()
-        connection = self._open
-        assert self._sync is not None
+        lake = self._opened
 
         def passing(place: str) -> None:
             self._crash.passing(f"maintain.{place}")
 
-        return maintenance.Maintainer(connection, self._place, self._limits, self._sync, passing)
+        return maintenance.Maintainer(lake.connection, self._place, self._limits, lake.sync, lake.door, passing)
 
     @contextmanager
     def _may_be_interrupted(self) -> Iterator[None]:
@@ -282,12 +325,18 @@ class LakeWriter:
                 self._interruptible = False
 
     def _open_unless_usable(self) -> None:
+        self._in_doubt = self._in_doubt or self._opened.door.stays_shut
+        if self._in_doubt:
+            self.open()
+            return
         try:
             self._open.execute("SELECT 1")
         except duckdb.Error:
             self.open()
 
     def _rollback(self) -> None:
+        if self._lake is None:
+            return
         try:
             self._open.execute("ROLLBACK")
         except duckdb.Error:  # there was no transaction, or the connection is beyond use: open afresh
@@ -297,8 +346,9 @@ class LakeWriter:
 class LakeReader:
     """Asks the lake what dedupe and numbering have to know. Not thread-safe. Methods raise LakeUnavailable."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, door: FileDoor) -> None:
         self._connection = connection
+        self._door = door
 
     def close(self) -> None:
         self._connection.close()
@@ -306,28 +356,41 @@ class LakeReader:
     def flushed(self, worker: UUID) -> tuple[int, int]:
         """The number of a worker's last flushed segment, and its last flushed `seq`."""
         try:
-            row = self._connection.execute(_SQL["flushed"], {"worker": str(worker)}).fetchone()
+            with self._door.passing():
+                row = self._connection.execute(_SQL["flushed"], {"worker": str(worker)}).fetchone()
         except duckdb.Error as error:
             raise LakeUnavailable(f"The flushed position cannot be read: {error}") from error
         return (int(row[0]), int(row[1])) if row else (0, 0)
 
     def window(self, max_ids: int) -> tuple[int, Iterator[tuple[int, int]]]:
-        """The horizon (Unix seconds) of a window of at most `max_ids` ids, and the (id, Unix seconds) after it."""
+        """The horizon (Unix seconds) of a window of at most `max_ids` ids, and the (id, Unix seconds) after it, which
+        raise LakeUnavailable too."""
         try:
-            horizon = self._horizon(max_ids)
-            found = self._connection.execute(_SQL["window"], {"horizon": horizon})
-            return horizon, _ids(found)
+            with self._door.passing():
+                horizon = self._horizon(max_ids)
         except duckdb.Error as error:
-            raise LakeUnavailable(f"The dedupe window cannot be read from the lake: {error}") from error
+            raise _no_window(error) from error
+        return horizon, self._ids_after(horizon)
 
     def known(self, wanted: Sequence[LateId]) -> set[int]:
         """Which of the wanted ids the lake holds, as far as it was asked to look."""
         at_time = [(late.event_id, late.us) for late in wanted if late.us is not None]
         behind = [(late.event_id, late.after) for late in wanted if late.after is not None]
         try:
-            return self._at_their_time(at_time) | self._behind(behind)
+            with self._door.passing():
+                return self._at_their_time(at_time) | self._behind(behind)
         except duckdb.Error as error:
             raise LakeUnavailable(f"Late messages cannot be looked up: {error}") from error
+
+    def _ids_after(self, horizon: int) -> Iterator[tuple[int, int]]:
+        try:
+            with self._door.passing():
+                found = self._connection.execute(_SQL["window"], {"horizon": horizon})
+                while rows := found.fetchmany(_IDS_AT_ONCE):
+                    for raw, seconds in rows:
+                        yield int.from_bytes(raw, "big"), seconds
+        except duckdb.Error as error:
+            raise _no_window(error) from error
 
     def _horizon(self, max_ids: int) -> int:
         found = self._connection.execute(_SQL["buckets"], {"bucket_us": BUCKET_SECONDS * 1_000_000})
@@ -356,10 +419,8 @@ class LakeReader:
         return {int.from_bytes(row[0], "big") for row in found}
 
 
-def _ids(found: duckdb.DuckDBPyConnection) -> Iterator[tuple[int, int]]:
-    while rows := found.fetchmany(100_000):
-        for raw, seconds in rows:
-            yield int.from_bytes(raw, "big"), seconds
+def _no_window(error: duckdb.Error) -> LakeUnavailable:
+    return LakeUnavailable(f"The dedupe window cannot be read from the lake: {error}")
 
 
 def _bad_lines(

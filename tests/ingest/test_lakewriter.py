@@ -448,3 +448,27 @@ def test_a_catalog_that_is_no_catalog_is_unavailable(tmp_path: Path) -> None:
     writer = LakeWriter(LakePlace.of_files(catalog, tmp_path / "lake"), CrashPoints({}), Logged().log)
     with pytest.raises(LakeUnavailable, match=r"catalog\.sqlite cannot be opened"):
         writer.open()
+
+
+def test_a_window_that_cannot_be_read_to_its_end_is_a_lake_that_is_away(lake: Lake) -> None:
+    lake.store([started()])
+    writing = lake.writer._open
+    writing.execute(
+        f"INSERT INTO lake.events BY NAME SELECT '{WORKER}'::UUID AS worker, 1 AS seq, now() AS received_at,"
+        " 'p' AS producer, uuid() AS event_id, 'r' AS run_id, now() AS ts, 'step' AS type FROM range(1500000)"
+    )
+    largest = max(lake.storage.rglob("*/events/*.parquet"), key=lambda path: path.stat().st_size)
+    horizon, ids = lake.writer.window(max_ids=10**9)
+    assert horizon == 0
+    next(ids)
+    damaged = bytearray(largest.read_bytes())
+    half, footer = len(damaged) // 2, 1 << 16
+    damaged[half:-footer] = bytes(len(damaged) - footer - half)
+    with largest.open("r+b") as file:
+        file.write(damaged)
+    with pytest.raises(LakeUnavailable, match="window cannot be read"):
+        for _ in ids:
+            pass
+    largest.unlink()
+    with pytest.raises(LakeUnavailable, match="window cannot be read"):
+        list(lake.writer.window(max_ids=10**9)[1])

@@ -9,7 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -90,7 +90,8 @@ class Writer:
     def __init__(self, place: LakePlace, worker: UUID = WORKER) -> None:
         self.worker = worker
         self.connection = duck.connect(place=place)
-        attach.attach_for_writing(self.connection, place)
+        self._ends = ExitStack()
+        self.door = self._ends.enter_context(attach.write_through_door(self.connection, place))
         self.seq = 0
 
     def flush(self, times: int = 1) -> None:
@@ -114,7 +115,7 @@ class Writer:
             self.connection.execute("COMMIT")
 
     def close(self) -> None:
-        self.connection.close()
+        self._ends.close()
 
 
 @contextmanager
@@ -188,7 +189,7 @@ def test_an_attachment_shows_the_lake_as_it_stood_whatever_is_written_merged_or_
         shown = {"lake_1": (8, 8), "lake_2": (16, 16), "lake_3": (24, 24)}
         assert {name: reads(reader, name) for name in shown} == shown
         with closing(file_sync(place)) as sync:
-            maintainer = Maintainer(writer.connection, place, Limits(3_600, 2**25), sync)
+            maintainer = Maintainer(writer.connection, place, Limits(3_600, 2**25), sync, writer.door)
             names = {maintainer.run(step).step.name for step in maintainer.plan()[1]}
         assert {"inline", "merge"} <= names
         writer.flush()
@@ -380,7 +381,7 @@ def test_workers_that_write_at_once_beside_maintenance_lose_nothing_and_need_not
         closing(file_sync(place)) as sync,
     ):
         at_work = [threads.submit(write, uuid4()) for _ in range(3)]
-        maintainer = Maintainer(maintaining.connection, place, Limits(3_600, 2**25), sync)
+        maintainer = Maintainer(maintaining.connection, place, Limits(3_600, 2**25), sync, maintaining.door)
         while not all(future.done() for future in at_work):
             for step in maintainer.plan()[1]:
                 maintainer.run(step)
@@ -402,7 +403,7 @@ def test_what_maintenance_does_to_a_cluster_loses_nothing_and_leaves_files_of_ot
         writer.connection.execute(f"COPY (SELECT 1 AS x) TO '{orphan}' (FORMAT parquet)")
         before = object_store.keys(bucket)
         limits = Limits(0.0, 2**25)
-        maintainer = Maintainer(writer.connection, place, limits, sync)
+        maintainer = Maintainer(writer.connection, place, limits, sync, writer.door)
         done: dict[str, int] = {}
         for _ in range(3):
             for step in [Step("orphans", 0), *maintainer.plan()[1]]:

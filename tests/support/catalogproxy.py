@@ -34,7 +34,7 @@ class CatalogProxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="catalogproxy")
         self._connections: set[_Connection] = set()
-        self._armed: tuple[Loss, bytes] | None = None
+        self._armed: list[tuple[Loss, bytes]] = []
         self.lost = 0
         """How many COMMITs, or answers, were lost."""
         self.url = ""
@@ -44,8 +44,8 @@ class CatalogProxy:
 
     def lose(self, what: Loss, of: bytes) -> None:
         """End the connection instead of passing on the next COMMIT, or the answer to it, of a transaction that told the
-        server `of`."""
-        self._armed = (what, of)
+        server `of`. Besides what is to be lost already."""
+        self._armed.append((what, of))
 
     def cut(self) -> None:
         """End all connections, at both ends."""
@@ -66,11 +66,12 @@ class CatalogProxy:
 
     def strikes(self, what: Loss, told: bytes) -> bool:
         """Whether what passes now is what is to be lost; once."""
-        if self._armed is None or self._armed[0] != what or self._armed[1] not in told:
-            return False
-        self._armed = None
-        self.lost += 1
-        return True
+        for armed in self._armed:
+            if armed[0] == what and armed[1] in told:
+                self._armed.remove(armed)
+                self.lost += 1
+                return True
+        return False
 
     def _do(self, step: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(step, self._loop).result(_STEP_S)

@@ -41,14 +41,14 @@ def write_lake(settings: Settings, write: Callable[[duckdb.DuckDBPyConnection], 
 
 
 def _write_once(settings: Settings, write: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
-    from runlake.lake.attach import CATALOG, attach_for_writing  # noqa: PLC0415
+    from runlake.lake.attach import CATALOG, write_through_door  # noqa: PLC0415
     from runlake.lake.duck import connect  # noqa: PLC0415
     from runlake.lake.durability import file_sync  # noqa: PLC0415
     from runlake.lake.schema import check_version, latest_version  # noqa: PLC0415
 
     place = settings.lake
-    with connect(place=place) as connection, closing(file_sync(place)) as sync:
-        attach_for_writing(connection, place)
+    connection = connect(place=place)
+    with write_through_door(connection, place) as door, closing(file_sync(place)) as sync:
         version = check_version(connection, CATALOG)
         if version != latest_version():
             raise LakeError(
@@ -58,7 +58,7 @@ def _write_once(settings: Settings, write: Callable[[duckdb.DuckDBPyConnection],
         connection.execute("BEGIN")
         done = write(connection)
         sync()
-        connection.execute("COMMIT")
+        door.commit(connection)
         return done
 
 

@@ -129,7 +129,7 @@ def _do(settings: Settings, limits: Limits) -> tuple[Survey, list[Done]]:
     """Do all that is due. The caller has the worker's lock."""
     import duckdb  # noqa: PLC0415
 
-    from runlake.lake.attach import CATALOG, attach_for_writing  # noqa: PLC0415
+    from runlake.lake.attach import CATALOG, write_through_door  # noqa: PLC0415
     from runlake.lake.duck import connect  # noqa: PLC0415
     from runlake.lake.durability import file_sync  # noqa: PLC0415
     from runlake.lake.maintenance import Maintainer, Step, sort_by_time  # noqa: PLC0415
@@ -137,8 +137,8 @@ def _do(settings: Settings, limits: Limits) -> tuple[Survey, list[Done]]:
 
     place = settings.lake
     try:
-        with connect(place=place) as connection, closing(file_sync(place)) as sync:
-            attach_for_writing(connection, place)
+        connection = connect(place=place)
+        with write_through_door(connection, place) as door, closing(file_sync(place)) as sync:
             version = check_version(connection, CATALOG)
             if version != latest_version():
                 raise LakeError(
@@ -146,7 +146,7 @@ def _do(settings: Settings, limits: Limits) -> tuple[Survey, list[Done]]:
                     f" version {latest_version()}."
                 )
             sort_by_time(connection)
-            maintainer = Maintainer(connection, place, limits, sync)
+            maintainer = Maintainer(connection, place, limits, sync, door)
             done = [maintainer.run(Step("orphans", 0)), maintainer.run(Step("forget", 0))]
             for name, least in _horizons(settings).items():
                 step = Step(name, 0, least=least)

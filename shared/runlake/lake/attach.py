@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
@@ -13,6 +13,7 @@ import duckdb
 from runlake.lake import duck
 from runlake.lake.duck import CATALOG_SECRET, connect, need_psycopg, quote
 from runlake.lake.durability import make_folder, sync_folder
+from runlake.lake.filedoor import FileDoor, file_door
 from runlake.lake.place import LakePlace
 from runlake.lake.sqlitecatalog import BUSY_TIMEOUT_MS, SqliteWatch
 from runlake.sqlfile import load_queries
@@ -62,33 +63,44 @@ def read_lake(place: LakePlace) -> Iterator[duckdb.DuckDBPyConnection]:
         watch.close()
 
 
-def attach_for_writing(connection: duckdb.DuckDBPyConnection, place: LakePlace) -> None:
+def attach_for_writing(connection: duckdb.DuckDBPyConnection, place: LakePlace, door: FileDoor | None = None) -> None:
     """Attach the live catalog as `lake`, making it when it is missing. `connection`: of `duck.connect(place=place)`.
 
     Rows go to Parquet, not into the catalog (but for `flushes`, see `inline_flushes`). Folders that are made are made
-    durably. Raises LakeError, duckdb.Error, OSError.
+    durably. With a `door` the files are reached through it. Raises LakeError, duckdb.Error, OSError.
     """
     folder = place.storage_folder
     if folder is not None:
         make_folder(folder)
-    storage = quote(place.storage)
     if place.is_clustered:
         from runlake.lake.postgres import ducklake_address  # noqa: PLC0415 (an extra)
 
-        values = {"catalog": quote(ducklake_address(place)), "secret": quote(CATALOG_SECRET)}
-        connection.execute(_SQL["postgres_for_writing"].format(name=CATALOG, storage=storage, **values))
+        query = _SQL["postgres_for_writing"]
+        names = {"catalog": quote(ducklake_address(place)), "secret": quote(CATALOG_SECRET)}
     else:
-        file = place.catalog_file
-        make_folder(file.parent)
-        catalog = quote(f"ducklake:sqlite:{file}")
-        connection.execute(
-            _SQL["sqlite_for_writing"].format(
-                catalog=catalog, name=CATALOG, storage=storage, busy_timeout_ms=BUSY_TIMEOUT_MS
-            )
-        )
-        sync_folder(file.parent)
+        make_folder(place.catalog_file.parent)
+        query = _SQL["sqlite_for_writing"]
+        names = {"catalog": quote(f"ducklake:sqlite:{place.catalog_file}"), "busy_timeout_ms": str(BUSY_TIMEOUT_MS)}
+    connection.execute(query.format(name=CATALOG, storage=quote(place.storage), override=False, **names))
+    if not place.is_clustered:
+        sync_folder(place.catalog_file.parent)
     if folder is not None:
         sync_folder(folder.parent)
+    if door is not None and door.data_path:
+        connection.execute(_SQL["detach"].format(name=CATALOG))
+        connection.execute(query.format(name=CATALOG, storage=quote(door.data_path), override=True, **names))
+
+
+@contextmanager
+def write_through_door(connection: duckdb.DuckDBPyConnection, place: LakePlace) -> Iterator[FileDoor]:
+    """The lake attached as by `attach_for_writing`, through a door by which to COMMIT. The connection is closed in the
+    end. Raises LakeError, duckdb.Error, OSError."""
+    folder = place.storage_folder
+    if folder is not None:
+        make_folder(folder)
+    with closing(file_door(connection, place)) as door, closing(connection):
+        attach_for_writing(connection, place, door)
+        yield door
 
 
 def alone_in_catalog(place: LakePlace) -> AbstractContextManager[None]:
@@ -116,3 +128,13 @@ def inline_flushes(connection: duckdb.DuckDBPyConnection) -> None:
     duckdb.Error."""
     if ("flushes",) not in connection.execute(_SQL["inlined_tables"].format(name=CATALOG)).fetchall():
         connection.execute(_SQL["inline"].format(name=CATALOG, table=quote("flushes")))
+
+
+def write_nothing(connection: duckdb.DuckDBPyConnection) -> None:
+    """Commit something to the catalog that changes nothing and writes no file. Raises duckdb.Error.
+
+    After a COMMIT that failed: while this fails nothing more is written, so that what failed leaves no files behind
+    with each time that it is tried again; and SQLite's log is written over what the failed one had in it, so that
+    nothing brings that back after a crash.
+    """
+    connection.execute(_SQL["inline"].format(name=CATALOG, table=quote("flushes")))

@@ -3,11 +3,17 @@
 -- name: sqlite_for_writing
 -- In WAL mode readers never block the writer.
 ATTACH {catalog} AS {name} (
-    DATA_PATH {storage}, DATA_INLINING_ROW_LIMIT 0, META_JOURNAL_MODE 'WAL', META_BUSY_TIMEOUT {busy_timeout_ms}
+    DATA_PATH {storage}, OVERRIDE_DATA_PATH {override}, DATA_INLINING_ROW_LIMIT 0,
+    META_JOURNAL_MODE 'WAL', META_BUSY_TIMEOUT {busy_timeout_ms}
 )
 
 -- name: postgres_for_writing
-ATTACH {catalog} AS {name} (DATA_PATH {storage}, DATA_INLINING_ROW_LIMIT 0, META_SECRET {secret})
+ATTACH {catalog} AS {name} (
+    DATA_PATH {storage}, OVERRIDE_DATA_PATH {override}, DATA_INLINING_ROW_LIMIT 0, META_SECRET {secret}
+)
+
+-- name: detach
+DETACH {name}
 
 -- name: sqlite_copy
 ATTACH {catalog} AS {name} (READ_ONLY)

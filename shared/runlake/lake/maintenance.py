@@ -37,6 +37,7 @@ from msgspec import Struct
 
 from runlake.lake.attach import CATALOG
 from runlake.lake.duck import quote
+from runlake.lake.filedoor import FileDoor
 from runlake.lake.filehold import may_delete
 from runlake.lake.place import LakePlace
 from runlake.lake.quarantine import expire_rows
@@ -211,8 +212,9 @@ def sort_by_time(connection: duckdb.DuckDBPyConnection) -> None:
 class Maintainer:
     """Runs steps on the connection that writes the lake. Not thread-safe.
 
-    `sync` makes the Parquet files written so far durable; `passing` is told the name of each place that the fault suite
-    may kill at. After an error the transaction is rolled back and the lake is as it was.
+    `sync` makes the Parquet files written so far durable; the connection reaches them through `door`; `passing` is told
+    the name of each place that the fault suite may kill at. After an error the transaction is rolled back and the lake
+    is as it was; but when `door.stays_shut`, what was to be committed may have been, whole.
     """
 
     def __init__(
@@ -221,12 +223,14 @@ class Maintainer:
         place: LakePlace,
         limits: Limits,
         sync: Callable[[], object],
+        door: FileDoor,
         passing: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._connection = connection
         self._place = place
         self._limits = limits
         self._sync = sync
+        self._door = door
         self._passing = passing
 
     def survey(self) -> Survey:
@@ -252,7 +256,7 @@ class Maintainer:
             done = self._do(step)
             self._sync()
             self._passing(f"{step.name}.before_commit")
-            connection.execute("COMMIT")
+            self._door.commit(connection)
         except BaseException:
             with suppress(duckdb.Error):  # the connection may be beyond use
                 connection.execute("ROLLBACK")

@@ -20,20 +20,34 @@ _RETRIES = 3
 _FIRST_WAIT_MS = 100
 _BACKOFF = 3
 _REGION = "us-east-1"
+_NOWHERE = "127.0.0.1:0"
 
 
 def prepare_storage(connection: duckdb.DuckDBPyConnection, storage: str, environ: Mapping[str, str]) -> None:
-    """Let a DuckDB that has httpfs read and write below `storage`. Raises LakeError for credentials that cannot be
-    used; no error shows them."""
-    options = ", ".join(f"{name} {value}" for name, value in _options(storage, environ).items())
+    """Let a DuckDB that has httpfs read and write below `storage`, with patience. Raises LakeError for credentials that
+    cannot be used; no error shows them."""
     patience = _SQL["storage_patience"].format(
         timeout_s=_TIMEOUT_S, retries=_RETRIES, first_wait_ms=_FIRST_WAIT_MS, backoff=_BACKOFF
     )
+    connection.execute(patience)
+    give_credentials(connection, storage, environ)
+
+
+def give_credentials(connection: duckdb.DuckDBPyConnection, storage: str, environ: Mapping[str, str]) -> None:
+    """Let a DuckDB reach what is below `storage`, from now on. Raises LakeError for credentials that cannot be used; no
+    error shows them."""
+    options = ", ".join(f"{name} {value}" for name, value in _options(storage, environ).items())
     try:
-        connection.execute(patience)
         connection.execute(_SQL["storage_secret"].format(secret=STORAGE_SECRET, options=options, scope=quote(storage)))
     except duckdb.Error as error:
         raise LakeError(f"DuckDB does not take the AWS_* variables for {storage} ({type(error).__name__}).") from None
+
+
+def take_credentials(connection: duckdb.DuckDBPyConnection, storage: str) -> None:
+    """Let a DuckDB reach nothing below `storage`, until `give_credentials`: requests fail at once, and leave this
+    machine nowhere. Raises duckdb.Error."""
+    options = f"KEY_ID '', SECRET '', ENDPOINT {quote(_NOWHERE)}, URL_STYLE 'path', USE_SSL false"
+    connection.execute(_SQL["storage_secret"].format(secret=STORAGE_SECRET, options=options, scope=quote(storage)))
 
 
 def _options(storage: str, environ: Mapping[str, str]) -> dict[str, str]:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.resources import files
 from uuid import UUID
@@ -102,11 +103,15 @@ def check_version(connection: duckdb.DuckDBPyConnection, catalog: str) -> int:
 
 
 def migrate(
-    connection: duckdb.DuckDBPyConnection, catalog: str, new_lake_id: UUID, sync_files: Callable[[], object]
+    connection: duckdb.DuckDBPyConnection,
+    catalog: str,
+    new_lake_id: UUID,
+    sync_files: Callable[[], object],
+    commit: Callable[[duckdb.DuckDBPyConnection], object] = lambda connection: connection.execute("COMMIT"),
 ) -> None:
     """Bring the lake attached as `catalog` to the latest schema. Raises LakeError for a lake that is newer.
 
-    `sync_files` is called before each COMMIT: it makes the Parquet files written so far durable.
+    `sync_files` is called before each `commit`: it makes the Parquet files written so far durable.
     """
     version = check_version(connection, catalog)
     for number, sql in _migrations():
@@ -127,9 +132,10 @@ def migrate(
             if number == latest_version():  # the view may name what an earlier schema lacks
                 connection.execute(f"CREATE OR REPLACE VIEW runs AS {runs_view_query()}")
             sync_files()
-            connection.execute("COMMIT")
+            commit(connection)
         except BaseException:
-            connection.execute("ROLLBACK")
+            with suppress(duckdb.Error):  # after a COMMIT that failed there is nothing to roll back
+                connection.execute("ROLLBACK")
             raise
         finally:
             connection.execute("USE memory")
