@@ -5,7 +5,8 @@ and it may not know yet: it was stopped, or its network was cut. So it acknowled
 the last 5 s (it looks every second). After that it holds back what is on disk for as long as a look takes; then it has
 seen its lease, or has learned that it is not this worker any more, and ends, or the catalog is out of its reach. If so,
 it goes on acknowledging, for the catalog may be away for hours, and agents must not be kept waiting. What it
-acknowledges then is in its journal; `runlake workers retire ID --journal` brings that to the lake.
+acknowledges then is in its journal: `runlake workers retire ID --journal` brings that to the lake, or later `runlake
+replay --journal`.
 
 `retire` reads a journal no sooner than 5 s after it has shut the worker out: by then all that was acknowledged without
 another look is in there. What is left: a worker that the catalog is out of reach for acknowledges on while it is being

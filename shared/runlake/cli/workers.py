@@ -28,7 +28,8 @@ _RETIRE = """\
 For a worker that is gone for good: end it first, where you can. One that is only stopped, or cut off from the catalog,
 is shut out when nothing was heard of it for 10 s: it commits nothing more, and ends when it learns of that. While the
 catalog is out of its reach it goes on acknowledging. What it acknowledged is in its journal, which --journal brings to
-the lake; what comes into the journal after that has been read or copied, or with --journal-lost all of it, is given up.
+the lake; what comes into that after it has been read or copied, or all of it with --journal-lost, is given up, unless
+`runlake replay --journal` brings it later.
 """
 
 
