@@ -40,6 +40,8 @@ from runlake_query.positions import Positions
 
 _WINDOW_SLACK = timedelta(hours=6)
 """How much older than the window events may get before they are forgotten: one deletion for many."""
+LEAP = "more was applied at once than a stream can tell"
+"""Why those who listen to a stream are told nothing of some changes."""
 _MAX_BATCHES = 20_000
 """Of how many batches at once the books are read ahead."""
 _REFUSED = (
@@ -132,7 +134,7 @@ class Changes(Protocol):
     def repricing(self, cursor: duckdb.DuckDBPyConnection) -> None:
         """In a transaction that gives runs other costs, before its commit."""
 
-    def restarted(self, cursor: duckdb.DuckDBPyConnection, positions: Positions) -> None:
+    def restarted(self, cursor: duckdb.DuckDBPyConnection, positions: Positions, why: str = LEAP) -> None:
         """The read model was opened, or built anew; it reflects `positions`."""
 
 
@@ -148,7 +150,7 @@ class Nobody:
     def repricing(self, cursor: duckdb.DuckDBPyConnection) -> None:
         pass
 
-    def restarted(self, cursor: duckdb.DuckDBPyConnection, positions: Positions) -> None:
+    def restarted(self, cursor: duckdb.DuckDBPyConnection, positions: Positions, why: str = LEAP) -> None:
         pass
 
 

@@ -472,7 +472,7 @@ class Follower:
         removed = self._removals.apply(removals, copy.name)
         if removed:
             self._log.info("runs_removed", runs=removed)
-            self._changes.restarted(self._cursor, self._progress.positions)
+            self._changes.restarted(self._cursor, self._progress.positions, "runs were removed from the lake")
             self._checkpoints.applied(removed)
 
     def _identify(self, looking: duckdb.DuckDBPyConnection, name: str) -> UUID:

@@ -11,6 +11,7 @@ from uuid import UUID
 import duckdb
 
 from runlake.sqlfile import load_queries
+from runlake_query.apply import LEAP
 from runlake_query.events import EVENT
 from runlake_query.knownruns import KnownRuns
 from runlake_query.plans import Plans
@@ -114,8 +115,9 @@ class Live:
         """Runs as they are kept here have old costs."""
         self._forget_recent(cursor)
 
-    def restarted(self, cursor: duckdb.DuckDBPyConnection, positions: Positions) -> None:
-        """The read model was built, or has taken a leap: what is known here of its runs is not all any more."""
+    def restarted(self, cursor: duckdb.DuckDBPyConnection, positions: Positions, why: str = LEAP) -> None:
+        """The read model was built, or has taken a leap: what is known here of its runs is not all any more. `why` is
+        told to who listens."""
         self._pending = None
         if self._known is not None:
             self._known.fill(cursor)
@@ -123,7 +125,7 @@ class Live:
         self._promises.restart(Promise(UUID(event_id), *rest) for event_id, *rest in rows)
         self._forget_recent(cursor)
         self._recent.reflects(positions)
-        self._subscribers.skipped(positions)
+        self._subscribers.skipped(positions, why)
 
     def _plans_of(self, cursor: duckdb.DuckDBPyConnection) -> Plans:
         if self._plans is None or self._plans[0] is not cursor:

@@ -15,10 +15,10 @@ GROUP BY ALL
 
 -- name: outlived
 -- The runs of which more has come than was removed: what is stored of them is folded of both. `flushed` says whether the lake
--- has all of that, so that they can be folded anew from there. `$settled` were.
+-- has all of that, so that they can be folded anew from there. What other workers took of a run before its last one is in the
+-- lake by then: a run moves when all have flushed. `$settled` were.
 CREATE OR REPLACE TEMP TABLE outlived AS
-WITH ahead AS (SELECT worker FROM positions WHERE seq > lake_seq),
-later AS (
+WITH later AS (
     SELECT runs.event_id, runs.worker, runs.seq, removed.last_seq
     FROM runs
     JOIN removed ON removed.run_event_id = runs.event_id
@@ -32,10 +32,7 @@ later AS (
 SELECT
     later.event_id,
     later.event_id || ' ' || max(later.last_seq) AS name,
-    bool_and(
-        coalesce(later.seq <= positions.lake_seq, true)
-        AND NOT EXISTS (FROM ahead WHERE ahead.worker IS DISTINCT FROM later.worker)
-    ) AS flushed
+    bool_and(coalesce(later.seq <= positions.lake_seq, true)) AS flushed
 FROM later
 LEFT JOIN positions ON positions.worker = later.worker
 GROUP BY later.event_id

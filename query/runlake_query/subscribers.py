@@ -171,28 +171,28 @@ class Subscribers:
         """Hand on what was committed."""
         self._call(batch, positions)
 
-    def skipped(self, positions: Positions) -> None:
-        """More than anyone could be told was committed at once: everyone is told that."""
-        self._call(None, positions)
+    def skipped(self, positions: Positions, why: str) -> None:
+        """What nobody could be told was committed: everyone is told that, and why."""
+        self._call(None, positions, why)
 
-    def _call(self, batch: Batch | None, positions: Positions) -> None:
+    def _call(self, batch: Batch | None, positions: Positions, why: str = "") -> None:
         with self._lock:
             self._published = dict(positions)
             if not self._count:
                 return
         if self._loop is not None:
             try:
-                self._loop.call_soon_threadsafe(self._deliver, batch, positions)
+                self._loop.call_soon_threadsafe(self._deliver, batch, positions, why)
             except RuntimeError:  # the loop is closed: nobody watches any more
                 self._count = 0
 
     # On the event loop
 
-    def _deliver(self, batch: Batch | None, positions: Positions) -> None:
+    def _deliver(self, batch: Batch | None, positions: Positions, why: str) -> None:
         frames = BatchFrames(batch, positions) if batch is not None else None
         for group in list(self._groups.values()):
             if batch is None or frames is None:
-                group.frames = [lost(positions, "more was applied at once than a stream can tell; read it anew")]
+                group.frames = [lost(positions, f"{why}; read it anew")]
             elif batch.covers(group.selection):
                 group.frames += frames.of(group.selection)
             else:

@@ -27,6 +27,7 @@ from support.models import Model, lake_runs
 from support.processes import Site, wait_until
 from support.producer import Producer
 from support.samples import started, updated
+from support.streaming import Stream
 from support.waiting import eventually
 
 NOON = datetime(2026, 1, 28, 12, tzinfo=UTC)
@@ -61,8 +62,11 @@ def test_a_forgotten_run_is_in_no_answer_from_then_on(lake: LakeWriter, start: S
     assert before.status == api.get(f"/api/v1/runs/{gone}").status == 200
     assert api.ok("/api/v1/runs")["total"] == 2
     assert api.ok("/api/v1/metadata")["agent_names"] == ["gone-with-it", "steady"]
-    remove(lake, gone)
-    wait_until(lambda: api.ok("/api/v1/rollups", measures="runs")["totals"]["runs"] == 1, "the removal is taken")
+    with Stream(api.url) as stream:
+        stream.wait("position")
+        remove(lake, gone)
+        wait_until(lambda: api.ok("/api/v1/rollups", measures="runs")["totals"]["runs"] == 1, "the removal is taken")
+        assert stream.wait("lost")[0].data["reason"] == "runs were removed from the lake; read it anew"
     listed = api.get("/api/v1/runs")
     assert (listed.json["total"], [run["event_id"] for run in listed.json["runs"]]) == (1, [str(kept)])
     assert listed.headers["runlake-position"] == before.headers["runlake-position"]
@@ -205,7 +209,9 @@ def test_a_run_is_folded_anew_when_the_lake_has_all_that_has_come_of_it(lake: La
             assert model.rows(website) == [("removed.example",)]
             assert removals.apply(found, copy.name) == 0
             cursor.execute("UPDATE positions SET lake_seq = seq")
+            cursor.execute("INSERT INTO positions VALUES (uuid(), 9, 1, 1, 1)")  # another worker, which is busy
             assert removals.apply(found, copy.name) == 1
+            cursor.execute("DELETE FROM positions WHERE seq > lake_seq")
             assert model.rows(website) == [(None,)]
             assert removals.apply(found, copy.name) == 0
         assert told == ["changed"] * 2
