@@ -162,6 +162,7 @@ def test_the_read_model_is_made_anew_and_the_old_one_stays_until_then(site: Site
     with query:
         refused = command("rebuild")
         assert refused.returncode == 1 and "Another query process uses" in refused.stderr
+        assert "Rebuilding" not in refused.stderr, "it has not begun"
         with closing(Api(url)) as api:
             assert api.get("/ready").status == 200
         assert query.terminate() == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import itertools
 import os
 import subprocess
 import sys
@@ -49,20 +50,10 @@ def rebuild(arguments: argparse.Namespace) -> int:
     ]
     # No flag, which everybody on this machine can see: it may hold a password.
     environment = {**os.environ, settings_module.variable("catalog"): settings.catalog}
-    last: dict[str, Any] = {}
-    with (
-        progress_bar("Rebuilding, messages", _messages(settings)) as advance,
-        subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process,
-    ):
-        assert process.stdout is not None
-        done = 0
+    total = _messages(settings)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
         try:
-            for line in process.stdout:
-                last = msgspec.json.decode(line)
-                if "done" in last:
-                    advance(last["done"] - done)
-                    done = last["done"]
-            advance(sum(last.get("positions", {}).values()) - done if "positions" in last else 0)
+            last = _follow(process, total)
         except BaseException:
             process.terminate()
             raise
@@ -70,6 +61,22 @@ def rebuild(arguments: argparse.Namespace) -> int:
         raise CommandFailed(last.get("error", "the query side ended without a word; the old read model is as it was."))
     print(f"The read model in {settings.read_model} is new, and has all {sum(last['positions'].values()):,} messages.")
     return 0
+
+
+def _follow(process: subprocess.Popen[bytes], total: int) -> dict[str, Any]:
+    """Show how far it is, once it has begun; returns the last that it said."""
+    assert process.stdout is not None
+    lines = (msgspec.json.decode(line, type=dict[str, Any]) for line in process.stdout)
+    first = last = next(lines, {})
+    if "error" in first:
+        return first
+    done = 0
+    with progress_bar("Rebuilding, messages", total) as advance:
+        for last in itertools.chain((first,), lines):
+            now = last["done"] if "done" in last else sum(last.get("positions", {}).values())
+            advance(max(0, now - done))
+            done = max(done, now)
+    return last
 
 
 def _messages(settings: Settings) -> int:
