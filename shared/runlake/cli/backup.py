@@ -106,5 +106,7 @@ def restore_backup(arguments: argparse.Namespace) -> int:
         print_json({"data": str(settings.data), "lake": manifest.lake, "made_at": manifest.made_at,
                     "files": len(manifest.files), "bytes": manifest.bytes})  # fmt: skip
         return 0
-    print(f"{settings.data} is as it was on {manifest.made_at:%Y-%m-%d %H:%M:%S} UTC. `runlake verify` checks it.")
+    moment = f"{manifest.made_at:%Y-%m-%d %H:%M:%S} UTC"
+    print(f"{settings.data} is as it was on {moment}. Check it with:")
+    print(f"  runlake verify --without-read-model --data {settings.data}")
     return 0
