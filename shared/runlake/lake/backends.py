@@ -20,24 +20,24 @@ _WITHIN_S = 8.0
 _LOOK_EVERY_S = 0.02
 
 
-def end_backends(place: LakePlace, names: str, *, but: str = "") -> int:
-    """End the connections to the catalog whose application's name begins with `names`, but for those of the name
-    `but`, and return how many there were when the server has none of them any more.
+def end_backends(place: LakePlace, names: str) -> int:
+    """End the connections to the catalog whose application's name begins with `names`, and return how many there were
+    when the server has none of them any more.
 
     What they had not committed by then is rolled back for good; what they had is there for who asks afterwards. Raises
     LakeUnavailable when the server cannot be reached, or one does not end within seconds.
     """
     try:
         with connect(place, "runlake cut off") as connection:
-            return end_backends_by(connection, place, names, but=but)
+            return end_backends_by(connection, place, names)
     except psycopg.Error as error:
         raise unavailable(place, error) from None
 
 
-def end_backends_by(connection: psycopg.Connection[Any], place: LakePlace, names: str, *, but: str = "") -> int:
-    """The same, by a connection that is there, and each of whose statements is a transaction. Raises psycopg.Error
-    too."""
-    which = {"names": names, "but": but}
+def end_backends_by(connection: psycopg.Connection[Any], place: LakePlace, names: str) -> int:
+    """The same, by a connection that is there, and each of whose statements is a transaction; but for that itself.
+    Raises psycopg.Error too."""
+    which = {"names": names}
     ended: set[int] = set()
     deadline = time.monotonic() + _WITHIN_S
     while found := {row[0] for row in connection.execute(_SQL["end"], which).fetchall()}:
