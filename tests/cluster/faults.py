@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from cluster.story import Story
-from support.cluster import Node
+from support.catalogproxy import FLUSH, MERGE, REMOVAL, CatalogProxy
+from support.cluster import Node, Worker
 from support.network import Host
 from support.processes import wait_until
 
@@ -103,6 +104,33 @@ def freeze_postgres(story: Story) -> None:
         story.postgres.thaw()
 
 
+def lose_answers_of_commits(story: Story) -> None:
+    """The answers to COMMITs of a worker are lost: to those of two flushes, and to what maintenance it does."""
+    with _through_proxy(story, story.any_worker()) as proxy:
+        proxy.lose("answer", MERGE)
+        proxy.lose("answer", REMOVAL)
+        for _ in range(2):
+            _lose_one(proxy)
+        story.last_for(0.5, 30)
+
+
+def _lose_one(proxy: CatalogProxy) -> None:
+    before = proxy.lost
+    proxy.lose("answer", FLUSH)
+    wait_until(lambda: proxy.lost > before, "the answer to a COMMIT is lost", 60)
+
+
+def commits_outlive_connections(story: Story) -> None:
+    """A COMMIT of a worker goes on at the server after its connection has ended."""
+    worker = story.any_worker()
+    writes = f"runlake lake {worker.id.replace('-', '')} "
+    catalog = story.cluster.place.catalog
+    with _through_proxy(story, worker) as proxy, story.postgres.commits_wait():
+        wait_until(lambda: bool(story.postgres.waiting_commits(catalog, writes)), "a COMMIT goes on", 60)
+        proxy.cut()
+        story.last_for(0.5, 30)
+
+
 # The object storage
 
 
@@ -180,6 +208,8 @@ FAULTS = _by_name(
     restart_postgres,
     kill_postgres,
     freeze_postgres,
+    lose_answers_of_commits,
+    commits_outlive_connections,
     store_refuses,
     store_is_slow,
     skew_clocks,
@@ -203,6 +233,23 @@ def _frozen(node: Node) -> Iterator[None]:
         yield
     finally:
         node.thaw()
+
+
+@contextmanager
+def _through_proxy(story: Story, worker: Worker) -> Iterator[CatalogProxy]:
+    """By which alone the worker, killed and started for it, reaches PostgreSQL; in the end it is killed again."""
+    own = story.network.own if story.network is not None else "127.0.0.1"
+    with CatalogProxy(story.cluster.place.catalog, own) as proxy:
+        worker.kill()
+        worker.env["RUNLAKE_CATALOG"] = proxy.url
+        try:
+            worker.start()
+            worker.wait()
+            yield proxy
+        finally:
+            del worker.env["RUNLAKE_CATALOG"]
+            worker.kill()
+            worker.start()
 
 
 @contextmanager

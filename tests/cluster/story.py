@@ -67,7 +67,7 @@ class Story:
         ended = [node.name for node in self.cluster.nodes if node.process.ended]
         assert not ended, f"after {name}: {ended} ended"
 
-    def any_worker(self) -> Node:
+    def any_worker(self) -> Worker:
         return self.dice.choice(self.cluster.workers)
 
     def any_query(self) -> Node:

@@ -15,6 +15,8 @@ from types import TracebackType
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
+from support.postgres import SYNCHRONOUS
+
 FLUSH = b"inserted_into_table"
 MERGE = b"merge_adjacent"
 REMOVAL = b"deleted_from_table"
@@ -38,7 +40,7 @@ class CatalogProxy:
         self.lost = 0
         """How many COMMITs, or answers, were lost."""
         self.url = ""
-        """The same database, through the proxy."""
+        """The same database, through the proxy; `Postgres.commits_wait` holds up who uses it."""
         self.away = False
         """Whether who connects is turned away; `cut` ends those who have."""
 
@@ -80,7 +82,7 @@ class CatalogProxy:
         self._listener = await asyncio.start_server(self._accept, self._host, 0)
         port = self._listener.sockets[0].getsockname()[1]
         user, _, _ = self._server.netloc.rpartition("@")
-        self.url = self._server._replace(netloc=f"{user}@{self._host}:{port}").geturl()
+        self.url = self._server._replace(netloc=f"{user}@{self._host}:{port}", query=SYNCHRONOUS).geturl()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.away:

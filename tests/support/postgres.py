@@ -16,7 +16,8 @@ import signal
 import socket
 import subprocess
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, LiteralString, Self
@@ -27,6 +28,8 @@ from psycopg import sql
 from support.processes import wait_until
 
 USER = "runlake"
+SYNCHRONOUS = "options=-csynchronous_commit%3Don"
+"""For a URL: whose COMMITs wait while `commits_wait`."""
 _QUICK = ("fsync=off", "full_page_writes=off")
 """Safe against `kill -9` of the server, and not against the loss of power."""
 _SETTINGS = ("shared_buffers=64MB", "max_connections=200", "autovacuum_naptime=60", "unix_socket_directories=")
@@ -121,6 +124,26 @@ class Postgres:
     def thaw(self) -> None:
         self._signal_all(signal.SIGCONT)
 
+    @contextmanager
+    def commits_wait(self) -> Iterator[None]:
+        """A COMMIT of a client that has SYNCHRONOUS in its address is in the server's log, and waits for a standby that
+        there is not before anybody sees it."""
+        self._set_standby("nobody", "local")
+        try:
+            yield
+        finally:
+            self._set_standby("", "on")
+
+    def waiting_commits(self, url: str, application: str) -> set[int]:
+        """The server's processes for clients of a database, with such a beginning of their name, that wait so."""
+        rows = self.rows(
+            "SELECT pid FROM pg_stat_activity"
+            " WHERE datname = %s AND wait_event = 'SyncRep' AND starts_with(application_name, %s)",
+            url.rpartition("/")[2],
+            application,
+        )
+        return {pid for (pid,) in rows}
+
     def logged(self) -> str:
         """What it has logged so far."""
         return self._log.read_text("utf-8", "replace")
@@ -178,6 +201,13 @@ class Postgres:
     def _administer(self, statement: LiteralString, name: str) -> None:
         with psycopg.connect(self.url(), autocommit=True) as connection:
             connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
+
+    def _set_standby(self, name: str, synchronous: str) -> None:
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(sql.SQL("ALTER SYSTEM SET synchronous_commit = {}").format(sql.Literal(synchronous)))
+            connection.execute(sql.SQL("ALTER SYSTEM SET synchronous_standby_names = {}").format(sql.Literal(name)))
+            connection.execute("SELECT pg_reload_conf()")
+        wait_until(lambda: self.rows("SHOW synchronous_standby_names") == [(name,)], "the setting is in force", 20)
 
     def _answers(self) -> bool:
         assert self._server is not None
