@@ -31,6 +31,9 @@ BUCKETS: dict[str, tuple[str, float]] = {
 }
 """For each bucket a step in SQL that skips none, and its length in seconds (a month's least)."""
 _SHORT = ("minute", "hour")
+_SLOT_US = 900_000_000
+"""Of a quarter of an hour: by so much, or twice as much, zones differ today, so that their buckets begin with slots."""
+_SLOTS_US = {"minute": 60_000_000}
 MAX_DIMENSIONS = 4
 MAX_BUCKETS = 10_000
 """How many buckets a range may have when empty ones are filled in."""
@@ -72,6 +75,14 @@ class Plan(NamedTuple):
         return (*self.dimensions, *(("bucket",) if self.bucket else ()))
 
 
+class _Base(NamedTuple):
+    """The runs that match, each with its bucket."""
+
+    slots: str
+    """What goes before a query of `rows`."""
+    rows: str
+
+
 def plan(parameters: Parameters) -> Plan:
     """What the parameters ask for. Raises InvalidParameter."""
     dimensions = tuple(dict.fromkeys(parameters.words("group_by") or ()))
@@ -111,7 +122,7 @@ def rollup(snapshot: Snapshot, parameters: Parameters) -> bytes:
     asked = plan(parameters)
     base, values = _base(snapshot, asked)
     if asked.filled and asked.dimensions:
-        _check_groups(snapshot, asked, base, values)
+        _check_groups(snapshot, asked)
     of_runs, narrow = _quantiles(snapshot, asked)
     values |= of_runs
     of_all = measured(MEASURES, asked.measures).of_all
@@ -141,7 +152,7 @@ def rows_query(snapshot: Snapshot, parameters: Parameters) -> tuple[str, dict[st
     asked = plan(parameters)
     base, values = _base(snapshot, asked)
     if asked.filled and asked.dimensions:
-        _check_groups(snapshot, asked, base, values)
+        _check_groups(snapshot, asked)
     if not asked.keys:
         values |= _quantiles(snapshot, asked)[0]
     return _SQL["rows_of_groups"].format(groups=_groups(asked, base), rows=_rows(asked)), values, _order(asked)
@@ -169,10 +180,12 @@ def _check_range(bucket: str, first: datetime, end: datetime) -> None:
         )
 
 
-def _check_groups(snapshot: Snapshot, asked: Plan, base: str, values: dict[str, Any]) -> None:
+def _check_groups(snapshot: Snapshot, asked: Plan) -> None:
     """Refuse to fill in more rows than anybody reads."""
+    runs = _SQL["runs"].format(shown=snapshot.shown)
+    base = _SQL["base"].format(bucket="NULL", stale="", runs=runs, where=asked.condition.sql)
     query = _SQL["count_groups"].format(dimensions=", ".join(asked.dimensions), base=base)
-    (groups,) = snapshot.one(query, values)
+    (groups,) = snapshot.one(query, asked.condition.values)
     assert asked.bucket is not None
     if groups * asked.buckets_in_range() > MAX_FILLED_ROWS:
         raise InvalidParameter(
@@ -182,20 +195,30 @@ def _check_groups(snapshot: Snapshot, asked: Plan, base: str, values: dict[str, 
         )
 
 
-def _base(snapshot: Snapshot, asked: Plan) -> tuple[str, dict[str, Any]]:
+def _base(snapshot: Snapshot, asked: Plan) -> tuple[_Base, dict[str, Any]]:
     """The query of the runs that match, and its values."""
     loose = "events" in asked.measures and snapshot.one(_SQL["has_loose_events"])[0]
     values = dict(asked.condition.values)
-    bucket = "NULL"
-    if asked.bucket:
-        bucket = _bucket_of("start_time", asked.bucket)
-        values |= {"bucket": asked.bucket, "tz": asked.zone}
     stale = ""
     if "stale" in asked.measures:
         stale = f", {is_stale()} AS stale"
         values[STALE_AT] = asked.stale_at
-    runs = _SQL["runs_with_loose_events" if loose else "runs"].format(shown=snapshot.shown)
-    return _SQL["base"].format(bucket=bucket, stale=stale, runs=runs, where=asked.condition.sql), values
+    plain = _SQL["runs"].format(shown=snapshot.shown)
+    runs = _SQL["runs_with_loose_events"].format(shown=snapshot.shown) if loose else plain
+    common = {"runs": runs, "where": asked.condition.sql, "stale": stale}
+    if asked.bucket is None:
+        return _Base("", _SQL["base"].format(bucket="NULL", **common)), values
+    slot_us = _SLOTS_US.get(asked.bucket, _SLOT_US)
+    slot = _SQL["slot"].format(slot_us=slot_us)
+    slots = _SQL["slots"].format(
+        slot=slot,
+        runs=plain,
+        where=asked.condition.sql,
+        first_bucket=_bucket_of(_SQL["first_of_slot"].format(slot_us=slot_us), asked.bucket),
+        last_bucket=_bucket_of(_SQL["last_of_slot"].format(slot_us=slot_us), asked.bucket),
+    )
+    rows = _SQL["in_slots"].format(slot=slot, bucket=_bucket_of("start_time", asked.bucket), **common)
+    return _Base(f"{slots}\n", rows), values | {"bucket": asked.bucket, "tz": asked.zone}
 
 
 def _quantiles(snapshot: Snapshot, asked: Plan) -> tuple[dict[str, float | None], frozenset[str]]:
@@ -217,14 +240,17 @@ def _quantiles(snapshot: Snapshot, asked: Plan) -> tuple[dict[str, float | None]
     return found, frozenset(narrow)
 
 
-def _groups(asked: Plan, base: str, narrow: frozenset[str] = frozenset()) -> str:
+def _groups(asked: Plan, base: _Base, narrow: frozenset[str] = frozenset()) -> str:
     """The query of what is known of each group."""
     of = measured(MEASURES, asked.measures, narrow)
     if not asked.keys:
-        return _SQL["groups"].format(keys="", parts=of.parts, base=base, group_by="")
+        return _SQL["groups"].format(slots="", keys="", parts=of.parts, base=base.rows, group_by="")
     numbers = ", ".join(str(number + 1) for number in range(len(asked.keys)))
     keys = f"{', '.join(asked.keys)}, "
-    return _SQL["groups"].format(keys=keys, parts=of.parts + of.quantiles, base=base, group_by=f"GROUP BY {numbers}")
+    parts = of.parts + of.quantiles
+    return _SQL["groups"].format(
+        slots=base.slots, keys=keys, parts=parts, base=base.rows, group_by=f"GROUP BY {numbers}"
+    )
 
 
 def _rows(asked: Plan) -> str:

@@ -23,6 +23,32 @@ LEFT JOIN loose_of_run ON loose_of_run.event_id = shown.event_id
 -- The runs that match, each with its bucket. Statuses and fields keep their names.
 SELECT *, {bucket} AS bucket{stale} FROM ({runs}) WHERE {where}
 
+-- name: slots
+-- The bucket of each slot of a few minutes that has runs: to say for each run what time it is in a zone takes 0.2 µs (1.7 million
+-- runs by day: 790 ms of processor time; so: 106). A slot in which a bucket ends has none, and leaves it to its runs.
+-- (Not in a subquery: from below one with these no unused column is removed.)
+WITH moments AS MATERIALIZED (SELECT DISTINCT {slot} AS slot FROM ({runs}) WHERE {where}),
+slots AS MATERIALIZED (
+    SELECT slot, CASE WHEN first_bucket = last_bucket THEN first_bucket END AS slot_bucket
+    FROM (SELECT slot, {first_bucket} AS first_bucket, {last_bucket} AS last_bucket FROM moments)
+)
+
+-- name: in_slots
+-- The runs that match, each with its bucket, by `slots`.
+SELECT slotted.*, coalesce(slots.slot_bucket, {bucket}) AS bucket{stale}
+FROM (SELECT *, {slot} AS run_slot FROM ({runs}) WHERE {where}) AS slotted
+LEFT JOIN slots ON slots.slot = slotted.run_slot
+
+-- name: slot
+-- Counted from the year 1, so that none is cut off towards zero that matters.
+((epoch_us(start_time) + 62135596800000000) // {slot_us})
+
+-- name: first_of_slot
+make_timestamptz(slot * {slot_us} - 62135596800000000)
+
+-- name: last_of_slot
+make_timestamptz((slot + 1) * {slot_us} - 62135596800000001)
+
 -- name: short_bucket
 -- Minutes and hours are counted from their local start; the hour that comes twice when clocks go back is two buckets.
 greatest(
@@ -57,7 +83,7 @@ FROM (
 
 -- name: groups
 -- What is known of each group, of all runs when there are no keys: one pass over the runs.
-SELECT {keys}{parts} FROM ({base}) {group_by}
+{slots}SELECT {keys}{parts} FROM ({base}) {group_by}
 
 -- name: rows_of_groups
 WITH groups AS MATERIALIZED ({groups}) {rows}

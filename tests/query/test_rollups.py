@@ -274,6 +274,38 @@ def test_hours_of_a_zone_that_shifts_by_half_an_hour_lose_no_run(lake: LakeWrite
     assert [row["runs"] for row in every["rows"]] == [6, 6, 6, 3, 6, 6, 3]
 
 
+@pytest.mark.parametrize(
+    ("zone", "shift"),
+    [
+        ("America/St_Johns", "1990-10-28T02:31:00Z"),  # back from 00:01: midnight comes twice, the second one is meant
+        ("America/St_Johns", "1990-04-01T03:31:00Z"),
+        ("Africa/Monrovia", "1972-01-07T00:44:30Z"),  # from -00:44:30 to 0
+        ("Asia/Kathmandu", "1985-12-31T18:30:00Z"),  # from +05:30 to +05:45
+        ("Pacific/Apia", "2011-12-30T10:00:00Z"),  # a day is left out
+    ],
+)
+def test_buckets_begin_where_the_zone_says_also_beside_any_quarter_of_an_hour(
+    lake: LakeWriter, start: Start, zone: str, shift: str
+) -> None:
+    worker = Worker()
+    middle = datetime.fromisoformat(shift)
+    steps = {timedelta(seconds=sign * second) for second in (0, 1, 29, 31, 59, 61, 899, 901) for sign in (1, -1)}
+    steps |= {timedelta(minutes=minute, seconds=30) for minute in range(-300, 300, 7)}
+    for step in sorted(steps):
+        worker.start("r", start_time=(middle + step).isoformat())
+    lake.flush(worker)
+    _, api = start()
+    runs = api.ok("/api/v1/runs", limit=1000)["runs"]
+    assert len(runs) == len(steps)
+    for bucket in ("hour", "day", "week", "month"):
+        found = api.ok("/api/v1/rollups", bucket=bucket, tz=zone, measures="runs", limit=1000)["rows"]
+        expected = {key: len(members) for key, members in grouped(runs, [], bucket, zone).items()}
+        twice = timedelta(hours=1 if bucket == "day" and "10-28" in shift else 0)
+        late = datetime(1990, 10, 28, tzinfo=UTC)
+        expected = {(key[0] + (twice if key[0] >= late else timedelta()),): count for key, count in expected.items()}
+        assert {keys_of(row, [], bucket): row["runs"] for row in found} == expected
+
+
 def test_rows_that_nobody_reads_are_not_filled_in(api: Api) -> None:
     problem = api.get(
         "/api/v1/rollups", group_by="product,status,agent_name,host", bucket="minute", measures="runs",
