@@ -224,7 +224,11 @@ def test_p5_a_list_change_loses_no_write_and_every_process_folds_a_moved_run_ali
             count[0] += 1
             for run in runs:
                 path = f"/api/v1/runs/{run['event_id']}"
-                reply = api.patch(path, {"items_failed": count[0]}, {"Idempotency-Key": str(new_id())})
+                key = {"Idempotency-Key": str(new_id())}
+                reply = api.patch(path, {"items_failed": count[0]}, key)
+                for _ in range(4):  # what a busy machine cannot show in time may be asked for again, and is told then
+                    if reply.status == 503:
+                        reply = api.patch(path, {"items_failed": count[0]}, key)
                 if reply.status != 200 or reply.json["items_failed"] != count[0]:
                     wrong.append(reply)
         api.close()
