@@ -80,9 +80,11 @@ export function overview(main, shell) {
     const signal = abort.signal;
     const span = /** @type {[string, string]} */ ([wall(from.toISOString(), place.zone), wall(to.toISOString(), place.zone)]);
     const shown = overTime(bucket, span, to, query, signal);
-    await shown.asked; // what is seen first is asked first: the rest would only slow it down
+    // The charts are seen at once, and asked for while their library is loaded; the tables below would only slow them down.
+    const models = byModel(coarser(bucket, to.getTime() - from.getTime()), span, to, query, signal, shown.drawn);
+    await shown.asked;
     await Promise.all([
-      shown.drawn, byModel(coarser(bucket, to.getTime() - from.getTime()), span, to, query, signal),
+      shown.drawn, models,
       ...top.map((one) => ranking(one.name, one.panel, query, signal)), latest(query, signal),
     ]);
   }
@@ -132,8 +134,12 @@ export function overview(main, shell) {
     }
   }
 
-  /** @param {string} bucket @param {[string, string]} span @param {Date} end @param {Query} query @param {AbortSignal} signal */
-  async function byModel(bucket, span, end, query, signal) {
+  /**
+   * Drawn after those that stand above.
+   * @param {string} bucket @param {[string, string]} span @param {Date} end @param {Query} query @param {AbortSignal} signal
+   * @param {Promise<void>} above
+   */
+  async function byModel(bucket, span, end, query, signal, above) {
     const asked = /** @type {Query} */ ([
       ["group_by", "model"], ["bucket", bucket], ["tz", place.zone], ["measures", "cost_usd,input_tokens,output_tokens"],
       ["order_by", "bucket"], ["limit", "1000"], ...query,
@@ -141,6 +147,7 @@ export function overview(main, shell) {
     for (const part of [tokens, cost]) part.panel.from(urlOf("/api/v1/rollups", asked), { sql: true });
     try {
       const { data } = await get("/api/v1/rollups", asked, signal);
+      await above;
       const buckets = /** @type {string[]} */ ([...new Set(data.rows.map((/** @type {any} */ row) => row.bucket))]);
       modelMoments = [...buckets, end.toISOString()];
       /** @type {Map<string, Map<string, any>>} */
