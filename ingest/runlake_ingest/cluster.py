@@ -105,10 +105,7 @@ class Cluster:
         """Let another process be this worker. Idempotent."""
         self._lease.close()
 
-    def _number_on(self, workers: Sequence[UUID]) -> None:
-        def still_alone() -> None:
-            self._lease.ask(Members.confirm)
-
+    def _number_on(self, workers: Sequence[UUID], still_alone: Callable[[], None]) -> None:
         lake = LakeWriter(self.lake, self._crash, self._log, before_commit=still_alone, role="n")
         try:
             lake.open()

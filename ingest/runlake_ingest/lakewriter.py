@@ -169,7 +169,7 @@ class LakeWriter:
             self._open.execute(_SQL["number_on"], values)
             self._before_commit()
             self._opened.door.commit(self._open)
-        except duckdb.Error as error:
+        except (duckdb.Error, OSError) as error:
             raise LakeUnavailable(f"Where the workers go on cannot be written: {error}") from error
 
     def flush(self, segment: Segment) -> frozenset[int]:
@@ -194,6 +194,8 @@ class LakeWriter:
 
     def refused_rules(self) -> tuple[int, frozenset[int]]:
         """Before when messages are expired, Unix seconds, and which runs are to be forgotten."""
+        if self._lake is None:
+            self.open()
         try:
             return horizon_of(self._open, attach.CATALOG), forgotten_runs(self._open, attach.CATALOG)
         except duckdb.Error as error:
@@ -294,7 +296,11 @@ class LakeWriter:
         self._crash.passing("flush.before_commit")
         self._before_commit()
         self._in_doubt = True
-        self._opened.door.commit(connection)
+        try:
+            self._opened.door.commit(connection)
+        except BaseException:
+            self._in_doubt = self._opened.door.stays_shut
+            raise
         self._crash.passing("flush.after_commit")
         self._in_doubt = False
 

@@ -50,7 +50,8 @@ class Lease:
         self._leaselock = LeaseLock(member.worker)
         self._lock = threading.RLock()
         self._members: Members | None = None
-        self._taken = 0
+        self.taken = 0
+        """How often it was taken. Locks that `ask` took are let go between two takings."""
         self._waiting = False
         self.seen_at = float("-inf")
         """When a look began that found it held, by `seconds()`. For any thread to read."""
@@ -113,12 +114,15 @@ class Lease:
         except BaseException:
             members.close()
             raise
-        self._taken += 1
-        if self._taken > 1:
+        self.taken += 1
+        if self.taken > 1:
             self._log.info("lease_held_again")
         return members
 
     def _lock_it(self, members: Members) -> None:
+        known = members.find(self._member.worker)
+        if known is not None and known[0] != self._mine:
+            self._refuse(*known)  # before it ends who has the lease: that may be a command that retires this worker
         held = self._leaselock.take(members)
         if held == "mine":
             self._waiting = False
@@ -154,8 +158,8 @@ class Lease:
             )
         if not self._token.holds(token):
             raise LakeError(
-                f"Another copy of this data folder has run as worker {known.worker} (on {known.host}, since"
-                f" {known.since:%Y-%m-%d %H:%M} UTC). Start that one; or, when it is gone for good, `runlake workers"
+                f"Another copy of this data folder has run as worker {known.worker} (process {known.process} on"
+                f" {known.host}, since {known.since:%Y-%m-%d %H:%M} UTC). Start that one; or, when it is gone for good, `runlake workers"
                 f" retire {known.worker}`, and start with an empty data folder."
             )
 

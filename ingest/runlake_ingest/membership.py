@@ -25,7 +25,8 @@ _CHANGE = lock_key("change")
 class Membership:
     """`standing` is for any thread to read, and `report` for any thread to call; `begin` and the rest for the owner.
 
-    `number_on`: writes to the lake from where the workers that it is given go on. `on_change` is called on the thread
+    `number_on`: writes to the lake from where the workers that it is given go on, unless what it calls right before the
+    COMMIT raises LakeUnavailable. `on_change` is called on the thread
     when there is news; `on_failure` once, with what ended it.
     """
 
@@ -33,7 +34,7 @@ class Membership:
         self,
         lease: Lease,
         member: Member,
-        number_on: Callable[[Sequence[UUID]], None],
+        number_on: Callable[[Sequence[UUID], Callable[[], None]], None],
         on_change: Callable[[], None],
         on_failure: Callable[[BaseException], None],
         crash: CrashPoints,
@@ -115,6 +116,13 @@ class Membership:
 
     def _end_change(self) -> None:
         """Write from where all number on, and put the new list in force: one worker does, the others wait for it."""
+        taking = self._lease.taken
+
+        def still_alone() -> None:
+            self._lease.ask(Members.confirm)
+            if self._lease.taken != taking:
+                raise LakeUnavailable("The connection that ended the change of the list is gone: it is ended anew.")
+
         if not self._lease.ask(lambda members: members.try_lock(_CHANGE)):
             return
         try:
@@ -123,7 +131,7 @@ class Membership:
             if following is None or standing.missing:
                 return
             both = sorted({member.worker for member in (*standing.active.members, *following.members)})
-            self._number_on(both)
+            self._number_on(both, still_alone)
             self._crash.passing("change.after_number_on")
             if self._lease.ask(lambda members: members.activate(following.version)):
                 self._log.info("workers_changed", version=following.version, workers=len(following.members))

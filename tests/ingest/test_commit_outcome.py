@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import psycopg
 import pytest
 
 from runlake.errors import LakeUnavailable
+from runlake.lake import filedoor
 from runlake.lake.attach import CATALOG, read_lake
 from runlake.lake.maintenance import Limits, Step
 from runlake.lake.place import CatalogAddress, LakePlace
@@ -262,3 +264,55 @@ def test_two_writers_of_one_worker_leave_each_other_alone(folder_lake: Lake) -> 
         other.close()
     assert "commit_in_doubt" not in lake.logged.events()
     lake.has(3)
+
+
+@pytest.mark.parametrize("how", ["another disk", "copied back"])
+def test_p1_what_is_written_while_the_folder_is_replaced_goes_to_the_folder_that_is_there(
+    tmp_path: Path, how: str
+) -> None:
+    storage, first, second = tmp_path / "lake", tmp_path / "first", tmp_path / "second"
+    if how == "another disk":
+        first.mkdir()
+        storage.symlink_to(first)
+    place = LakePlace.of_files(tmp_path / "catalog.sqlite", storage)
+    writer = LakeWriter(place, CrashPoints({}), Logged().log, _LIMITS)
+    with closing(writer):
+        lake = writer.open()
+        writer.flush(write_lines(tmp_path / "journal", [[event(1)]], 1, 1, lake=lake))
+        if how == "another disk":
+            shutil.copytree(first, second)
+            (tmp_path / "link").symlink_to(second)
+            (tmp_path / "link").rename(storage)
+        else:
+            storage.rename(first)
+            shutil.copytree(first, storage)
+        segment = write_lines(tmp_path / "journal", [[event(2), event(3)]], 2, 2, lake=lake)
+        with pytest.raises(LakeUnavailable, match="another one"):
+            writer.flush(segment)
+        writer.flush(segment)
+    shutil.rmtree(first)
+    with read_lake(place) as connection:
+        assert connection.execute(f"SELECT seq FROM {CATALOG}.events ORDER BY seq").fetchall() == [(1,), (2,), (3,)]
+
+
+def test_a_lake_that_could_not_be_opened_anew_is_by_who_asks_what_is_to_be_removed(folder_lake: Lake) -> None:
+    """Also where another worker has been elected for maintenance, and nothing is flushed."""
+    folder_lake.flush()
+    folder_lake.writer.close()
+    assert folder_lake.writer.refused_rules()[1] == frozenset()
+    with closing(folder_lake.writer.reader()) as reader:
+        assert reader.flushed(WORKER)[0] == 1
+
+
+def test_a_commit_that_readers_keep_from_beginning_is_in_no_doubt(
+    folder_lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filedoor, "_WAIT_S", 0.1)
+    segment = folder_lake.segment()
+    with closing(folder_lake.writer.reader()) as reader:
+        with reader._door.passing(), pytest.raises(LakeUnavailable, match="does not get done"):
+            folder_lake.writer.flush(segment)
+        assert "commit_in_doubt" not in folder_lake.logged.events()
+        assert reader.flushed(WORKER) == (0, 0)
+    folder_lake.writer.flush(segment)
+    folder_lake.has(2)

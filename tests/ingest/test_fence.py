@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
-from runlake.errors import LakeUnavailable
+from runlake.errors import LakeError, LakeUnavailable
 from runlake.lake.members import Members, writer_name
+from runlake.lake.place import CatalogAddress, LakePlace
 from runlake.wire import Member
 from runlake_ingest.crashpoints import CrashPoints
 from runlake_ingest.lakewriter import LakeWriter
@@ -107,3 +110,29 @@ def test_ending_a_workers_connections_leaves_none_and_another_s_alone(workers: W
         assert members.end_writers(MEMBER.worker) >= 1 and members.end_writers(MEMBER.worker) == 0
         beside.confirm()
         beside.close()
+
+
+def test_a_role_that_may_not_put_the_fence_up_is_told_what_it_lacks(
+    workers: Workers, members: Members, database: str
+) -> None:
+    """A catalog of an earlier version, whose tables another role owns."""
+    with writing(workers, members):
+        pass
+    address = urlsplit(database)
+    with psycopg.connect(database, autocommit=True) as server:
+        server.execute("DROP TRIGGER runlake_fence ON ducklake_snapshot")
+        server.execute("DROP FUNCTION runlake.fence")
+        server.execute("CREATE ROLE writer LOGIN PASSWORD 'x'")
+        server.execute("GRANT USAGE ON SCHEMA public, runlake TO writer")
+        server.execute("GRANT ALL ON ALL TABLES IN SCHEMA runlake TO writer")
+        try:
+            url = f"postgresql://writer:x@{address.hostname}:{address.port}{address.path}"
+            with closing(Members(LakePlace(CatalogAddress(url), workers.place.storage))) as other:
+                with pytest.raises(LakeError, match="GRANT CREATE, USAGE ON SCHEMA runlake and TRIGGER"):
+                    other.fence()
+                server.execute("GRANT CREATE ON SCHEMA runlake TO writer")
+                server.execute("GRANT TRIGGER ON ducklake_snapshot TO writer")
+                other.fence()
+        finally:
+            server.execute("DROP OWNED BY writer CASCADE")
+            server.execute("DROP ROLE writer")

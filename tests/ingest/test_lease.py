@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,9 +13,9 @@ import msgspec
 import psycopg
 import pytest
 
-from runlake.errors import LakeUnavailable
-from runlake.lake.leaselock import SILENT_S
-from runlake.lake.members import Members
+from runlake.errors import LakeError, LakeUnavailable
+from runlake.lake.leaselock import SILENT_S, LeaseLock
+from runlake.lake.members import Members, lease_name
 from runlake.logs import Log
 from runlake.wire import Member
 from runlake_ingest.lease import Lease
@@ -161,6 +162,20 @@ def test_the_lease_of_a_process_that_is_silent_is_taken_from_it_after_a_while(wo
             assert other.flush().flushed == 15
             assert accepted(workers) == [(15, 15)]
             assert second.terminate() == 0
+
+
+def test_a_worker_that_was_retired_ends_nobody_s_lease(workers: Workers, tmp_path: Path) -> None:
+    """That of the command that retires it is silent while it brings a journal to the lake."""
+    member, log = Member(worker=uuid4(), endpoint="ipc:///x"), Log("test", "error")
+    with closing(Lease(workers.place, member, LeaseToken(tmp_path), log)) as lease:
+        lease.confirm()
+    with closing(Members(workers.place, lease_name(member.worker))) as command:
+        assert LeaseLock(member.worker).take(command) == "mine"
+        command.retire(member.worker, uuid4())
+        restarted = Lease(workers.place, member, LeaseToken(tmp_path), log)
+        with pytest.raises(LakeError, match="was retired"):
+            restarted.confirm()
+        command.confirm()
 
 
 def test_a_folder_is_its_worker_s_after_any_number_of_interrupted_starts(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -27,7 +28,7 @@ class Opened:
         self.connection = duck.connect(place=self.place)
         self.ends = ExitStack()
         self.door = self.ends.enter_context(attach.write_through_door(self.connection, self.place))
-        self.connection.execute(f"CREATE TABLE {CATALOG}.numbers (number BIGINT)")
+        self.connection.execute(f"CREATE TABLE IF NOT EXISTS {CATALOG}.numbers (number BIGINT)")
 
     def insert(self) -> None:
         self.connection.execute("BEGIN")
@@ -133,17 +134,25 @@ def test_when_a_commit_has_failed_no_reader_passes_any_more(lake: Opened) -> Non
         pass
 
 
-def test_a_folder_that_was_replaced_is_written_from_the_next_commit_on(lake: Opened) -> None:
+def test_nothing_is_committed_whose_files_are_in_a_folder_that_was_replaced(tmp_path: Path) -> None:
+    lake = Opened(tmp_path)
     lake.insert()
     lake.door.commit(lake.connection)
-    storage = Path(lake.place.storage)
-    storage.rename(storage.with_name("before"))
-    storage.mkdir()
+    storage, before = Path(lake.place.storage), tmp_path / "before"
+    storage.rename(before)
+    shutil.copytree(before, storage)
     lake.insert()
-    lake.door.commit(lake.connection)
-    lake.insert()
-    lake.door.commit(lake.connection)
-    assert len(lake.files()) == 1
+    with pytest.raises(OSError, match="is another one"):
+        lake.door.commit(lake.connection)
+    lake.ends.close()
+    assert lake.read() == 10
+    assert len(list(before.rglob("*.parquet"))) == len(lake.files()) == 1
+    again = Opened(tmp_path)
+    again.insert()
+    again.door.commit(again.connection)
+    again.ends.close()
+    assert again.read() == 20
+    assert len(again.files()) == 2
 
 
 def test_the_door_leaves_no_descriptor_behind(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ maintenance removes as it does all that was never committed.
 - Object storage is reached by DuckDB's secret; shut, that one says a port of this machine that nobody listens on.
 
 A COMMIT reads and writes no file of the lake. Others who read by the same DuckDB pass through the door too: they wait
-for a COMMIT, which takes milliseconds, and it waits for them.
+for a COMMIT, which takes milliseconds (for seconds, should the catalog not answer it), and it waits for them.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from runlake.lake.place import LakePlace
 
 _DESCRIPTORS = Path("/proc/self/fd")
 _WAIT_S = 60.0
+"""For how long a COMMIT waits for readers."""
+_READER_WAITS_S = 10.0
 
 
 class Way(Protocol):
@@ -73,8 +75,9 @@ class FileDoor:
     def passing(self) -> Iterator[None]:
         """For as long as the block runs the files can be reached. Raises LakeUnavailable."""
         with self._turn:
-            waited = self._turn.wait_for(lambda: not self._is_shut or self._stays_shut, _WAIT_S)
-            if not waited or self._stays_shut:
+            if not self._turn.wait_for(lambda: not self._is_shut or self._stays_shut, _READER_WAITS_S):
+                raise LakeUnavailable("A COMMIT to the lake does not end.")
+            if self._stays_shut:
                 raise LakeUnavailable("The lake is being opened anew.")
             self._inside += 1
         try:
@@ -131,9 +134,11 @@ class _FolderWay:
         self.data_path = f"{_DESCRIPTORS}/{self._number}/"
 
     def open(self) -> None:
-        self._become(os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY))  # it may be another one by now
+        self._become(os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY))
 
     def shut(self) -> None:
+        if not os.path.samestat(os.fstat(self._number), self._folder.stat()):
+            raise OSError(f"The folder {self._folder} is another one than what is to be committed was written to.")
         self._become(os.open(os.devnull, os.O_RDONLY))
 
     def end(self) -> None:

@@ -221,15 +221,23 @@ class Members:
 
     def fence(self) -> None:
         """Have the lake, where there is one, refuse each COMMIT by a connection of `writer_name` whose token is not
-        the worker's any more: the server looks at that within the COMMIT's own transaction."""
+        the worker's any more: the server looks at that within the COMMIT's own transaction. Raises LakeError when the
+        catalog's role has no right to."""
         with self._told():
             if self._is_fenced():
                 return
-            with self._connection.transaction():
-                self._connection.execute(_SQL["one_at_a_time"])
-                if not self._is_fenced():
-                    self._connection.execute(_SQL["make_fence"])
-                    self._connection.execute(_SQL["put_fence_up"])
+            try:
+                with self._connection.transaction():
+                    self._connection.execute(_SQL["one_at_a_time"])
+                    if not self._is_fenced():
+                        self._connection.execute(_SQL["make_fence"])
+                        self._connection.execute(_SQL["put_fence_up"])
+            except psycopg.errors.InsufficientPrivilege as error:
+                raise LakeError(
+                    f"What keeps replaced workers from writing cannot be put into the catalog {self._place.told}:"
+                    f" {str(error).splitlines()[0]}. Once, start a worker as the role that owns its tables; or GRANT"
+                    " CREATE, USAGE ON SCHEMA runlake and TRIGGER ON ducklake_snapshot to this one."
+                ) from None
 
     def end_writers(self, worker: UUID) -> int:
         """End all connections by which processes of a worker write the lake, and see them gone; returns how many."""
