@@ -159,8 +159,8 @@ class Lease:
         if not self._token.holds(token):
             raise LakeError(
                 f"Another copy of this data folder has run as worker {known.worker} (process {known.process} on"
-                f" {known.host}, since {known.since:%Y-%m-%d %H:%M} UTC). Start that one; or, when it is gone for good, `runlake workers"
-                f" retire {known.worker}`, and start with an empty data folder."
+                f" {known.host}, since {known.since:%Y-%m-%d %H:%M} UTC). Start that one; or, when it is gone for good,"
+                f" `runlake workers retire {known.worker}`, and start with an empty data folder."
             )
 
 
