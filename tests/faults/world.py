@@ -154,7 +154,9 @@ class World:
     def metric(self, name: str) -> float:
         """A counter of the worker's metrics page."""
         assert self.ingest is not None
-        with urlopen(f"http://{self.ingest.wait_for('ready')['metrics']}/metrics", timeout=DEADLINE_S) as page:
+        self.ingest.wait_for("ready")
+        *_, address = (line["metrics"] for line in self.ingest.log if line.get("event") == "ready")  # of its last start
+        with urlopen(f"http://{address}/metrics", timeout=DEADLINE_S) as page:
             lines = [line.split() for line in page.read().decode().splitlines()]
         (value,) = (line[1] for line in lines if line[:1] == [name])
         return float(value)
