@@ -15,7 +15,7 @@ from runlake.sqlfile import load_queries
 from runlake_query.copies import Copies, Copy
 from runlake_query.lakereach import LakeAway, LakeReach
 from runlake_query.model import ReadModel, State, read_lake_positions, read_positions
-from runlake_query.plans import Plans
+from runlake_query.plans import Found, Plans
 from runlake_query.positions import Positions
 from runlake_query.problems import Problem, TooBusy, TooSlow
 
@@ -76,7 +76,7 @@ class Snapshot:
 
     def rows(self, query: str, values: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """All rows of a query."""
-        return self._execute(query, values).fetchall()
+        return self._find(query, values).rows
 
     def of_lists(self, query: str, *lists: list[str] | list[int]) -> list[tuple[Any, ...]]:
         """All rows of a query that takes lists of texts or numbers as `$1::VARCHAR[]`, `$2::BIGINT[]` …"""
@@ -86,20 +86,21 @@ class Snapshot:
 
     def one(self, query: str, values: dict[str, Any] | None = None) -> tuple[Any, ...]:
         """The first row of a query that has one. Raises LookupError."""
-        row = self._execute(query, values).fetchone()
-        if row is None:
+        rows = self._find(query, values).rows
+        if not rows:
             raise LookupError("the query has no row")
-        return row
+        return rows[0]
 
     def columns(self, query: str, values: dict[str, Any] | None = None) -> tuple[list[str], list[tuple[Any, ...]]]:
         """The names of a query's columns, and its rows."""
-        found = self._execute(query, values)
-        return [column[0] for column in found.description or []], found.fetchall()
+        found = self._find(query, values)
+        return found.columns, found.rows
 
-    def _execute(self, query: str, values: dict[str, Any] | None) -> duckdb.DuckDBPyConnection:
+    def _find(self, query: str, values: dict[str, Any] | None) -> Found:
         if self._plans is not None:
-            return self._plans.execute(query, values)
-        return self._cursor.execute(query, values or None)
+            return self._plans.find(query, values)
+        cursor = self._cursor.execute(query, values or None)
+        return Found([column[0] for column in cursor.description or []], cursor.fetchall())
 
 
 class Answer(NamedTuple):

@@ -75,6 +75,16 @@ def test_the_plan_that_was_not_used_for_longest_goes(cursor: duckdb.DuckDBPyConn
     assert names == (2,)
 
 
+def test_a_plan_that_goes_through_much_is_not_kept(cursor: duckdb.DuckDBPyConnection) -> None:
+    """What its operators held stays for as long as the plan."""
+    plans = Plans(cursor)
+    little, much = "SELECT max(i) FROM range(10) r(i)", "SELECT max(hash(i)) > 0 FROM range(20_000_000) r(i)"
+    for _ in range(2):
+        assert plans.rows(little) == [(9,)]
+        assert plans.rows(much) == [(True,)]
+    assert (plans.made, len(plans)) == (3, 1)
+
+
 def test_a_query_that_fails_may_be_asked_again(cursor: duckdb.DuckDBPyConnection) -> None:
     plans = Plans(cursor)
     for _ in range(2):
