@@ -43,8 +43,10 @@ def output_file(path: Path | None, kind: str) -> Iterator[BinaryIO]:
 @contextmanager
 def _standard_output() -> Iterator[BinaryIO]:
     try:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        try:
+            yield sys.stdout.buffer
+        finally:
+            sys.stdout.buffer.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
