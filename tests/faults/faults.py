@@ -197,11 +197,15 @@ def catalog_write_fails(world: World) -> None:
 
 def read_model_write_fails(world: World) -> None:
     """The query process's disk is full: it goes on in memory, and says so; or, when a gap in the feed has it read the
-    lake, that it cannot."""
+    lake, that it cannot; or, when it writes a checkpoint, that its read model is damaged, and ends: it makes another."""
     ear = Ear(world.query)
-    told = ("feed_log_stopped", "lake_not_followed")
+    told = ("feed_log_stopped", "lake_not_followed", "read_model_damaged")
     with world.layer.failing(Calls.WRITE, "/query/", errno.ENOSPC):
         world.emit_until(lambda: any(ear.hears(event) for event in told), "it says what it cannot write")
+    if ear.hears("read_model_damaged"):
+        assert world.query is not None
+        assert world.query.wait() != 0
+        world.start_query()
 
 
 def slow_fsync(world: World) -> None:
@@ -372,7 +376,7 @@ FAULTS = {
         Fault(lake_write_fails, AWAY),
         Fault(lake_fsync_fails, AWAY),
         Fault(catalog_write_fails, AWAY, "file"),
-        Fault(read_model_write_fails, Said("query", "feed_log_stopped|lake_not_followed")),
+        Fault(read_model_write_fails, Said("query", "feed_log_stopped|lake_not_followed|read_model_damaged")),
         Fault(slow_fsync, Said("ingest", "disk_slow")),
         Fault(clock_jumps_forward, Said("ingest", "clock_jumped")),
         Fault(clock_jumps_back, Said("query", "clock_jumped")),
