@@ -300,7 +300,10 @@ def test_others_are_answered_while_as_many_hostile_statements_run_as_may(
             busy = [task for task, ticks in more.items() if ticks > sum(more.values()) / 10]
             assert 1 <= len(busy) <= default_threads()
             assert {task for task in more if os.getpriority(os.PRIO_PROCESS, task) < 15} == set()
-    wait_until(lambda: not at_work(), "the statements have gone with their askers")
+    wait_until(lambda: not any(_ticks(pid) for pid in pids), "the statements have gone with their askers")
+    idle = {pid: _ticks(pid) for pid in at_work()}  # to start takes time too
+    assert api.ok("/api/v1/rollups", measures="runs")["totals"] == {"runs": 1}
+    assert all(sum(_ticks(pid).values()) < sum(ticks.values()) + 50 for pid, ticks in idle.items())
     assert api.post(SQL, {"sql": "SELECT 1 AS x"}).json["rows"] == [{"x": 1}]
 
 
