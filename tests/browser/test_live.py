@@ -13,6 +13,19 @@ from support.waiting import eventually
 
 TABS = 8
 HOUR_S = 3600
+DRAWN = """async ([first, last]) => {
+    const { Chart } = await import(new URL("charts.js", document.querySelector("script[src$='/app.js']").src).href);
+    const place = document.querySelector(".drawn") ?? document.createElement("div");
+    place.className = "chart drawn";
+    document.querySelector("main").append(place);
+    window.drawn ??= new Chart(place);
+    for (let number = first; number < last; number += 1) {
+        const x = ["2026-01-02 00:00:00", "2026-01-02 01:00:00"];
+        const series = [{ name: "runs", y: [number, 500 + 7 * number] }];
+        await window.drawn.draw({ kind: "bar", x, span: x, series, label: `runs ${number}` });
+    }
+}"""
+"""Draw one chart again and again, every time with a scale of its own."""
 
 
 def clients(api: Api) -> float:
@@ -76,6 +89,27 @@ class Size:
         counted: dict[str, Any] = self._session.send("Memory.getDOMCounters")
         heap = self._session.send("Runtime.getHeapUsage")["usedSize"] / 2**20
         return {"heap_mib": heap, "nodes": counted["nodes"], "listeners": counted["jsEventListeners"]}
+
+
+def objects(page: Page) -> int:
+    """How many objects there are, after all garbage is gone: unlike bytes, it does not grow with the code that ran."""
+    session = page.context.new_cdp_session(page)
+    root = session.send("Runtime.evaluate", {"expression": "Object.prototype"})["result"]["objectId"]
+    found = session.send("Runtime.queryObjects", {"prototypeObjectId": root})["objects"]["objectId"]
+    length = {"objectId": found, "functionDeclaration": "function () { return this.length; }", "returnByValue": True}
+    count: int = session.send("Runtime.callFunctionOn", length)["result"]["value"]
+    session.detach()
+    return count
+
+
+def test_a_chart_that_is_drawn_anew_keeps_nothing_of_what_it_showed(page: Page) -> None:
+    page.goto("/quarantine")
+    settled(page)
+    page.evaluate(DRAWN, [0, 20])
+    before = objects(page)
+    page.evaluate(DRAWN, [20, 120])
+    expect(page.locator(".drawn .plot")).to_have_attribute("aria-label", "runs 119")
+    assert objects(page) < before + 50
 
 
 def test_hundreds_of_live_changes_leave_nothing_behind(context: BrowserContext, api: Api, long_form: bool) -> None:
