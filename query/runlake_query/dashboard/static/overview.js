@@ -211,17 +211,16 @@ export function overview(main, shell) {
       if (data.rows.length === 0) { panel.clear(); panel.empty("None in this range."); return; }
       const most = data.rows[0].runs || 1;
       panel.ready();
-      fill(panel.body, h("table", { class: "ranking" },
-        h("thead", {}, h("tr", {}, ["", "runs", "success", "p95", "cost"].map((title, index) =>
-          h("th", { scope: "col", class: index > 0 ? "number" : "" }, title === "" ? h("span", { class: "unseen" }, name) : title)))),
-        h("tbody", {}, data.rows.map((/** @type {any} */ row) => h("tr", {},
-          h("th", { scope: "row" },
-            row[name] === null ? h("i", {}, "none") : h("a", { href: place.adding(name, row[name]), title: row[name] }, h("bdi", {}, row[name])),
-            meter(row.runs / most)),
-          h("td", { class: "number", title: exact(row.runs) }, count(row.runs)),
-          h("td", { class: "number" }, percent(row.success_rate)),
-          h("td", { class: "number", title: `${row.p95_duration_ms ?? "–"} ms` }, duration(row.p95_duration_ms)),
-          h("td", { class: "number", title: `${row.cost_usd} USD` }, money(row.cost_usd)))))));
+      // Only the rows are made anew: Chromium keeps a little of every head of a table that it ever laid out.
+      if (panel.body.firstChild === null) fill(panel.body, empty(name));
+      fill(/** @type {Element} */ (panel.body.querySelector("tbody")), data.rows.map((/** @type {any} */ row) => h("tr", {},
+        h("th", { scope: "row" },
+          row[name] === null ? h("i", {}, "none") : h("a", { href: place.adding(name, row[name]), title: row[name] }, h("bdi", {}, row[name])),
+          meter(row.runs / most)),
+        h("td", { class: "number", title: exact(row.runs) }, count(row.runs)),
+        h("td", { class: "number" }, percent(row.success_rate)),
+        h("td", { class: "number", title: `${row.p95_duration_ms ?? "–"} ms` }, duration(row.p95_duration_ms)),
+        h("td", { class: "number", title: `${row.cost_usd} USD` }, money(row.cost_usd)))));
     } catch (error) {
       panel.wrong(error);
       shell.fail(error);
@@ -273,6 +272,14 @@ export function overview(main, shell) {
       for (const part of [runs, rate, time, tokens, cost]) part.chart.close();
     },
   };
+}
+
+/** A ranking without rows. @param {string} name of what is ranked */
+function empty(name) {
+  return h("table", { class: "ranking" },
+    h("thead", {}, h("tr", {}, ["", "runs", "success", "p95", "cost"].map((title, index) =>
+      h("th", { scope: "col", class: index > 0 ? "number" : "" }, title === "" ? h("span", { class: "unseen" }, name) : title)))),
+    h("tbody"));
 }
 
 /** @param {number} share 0 to 1 */
