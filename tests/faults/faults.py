@@ -197,7 +197,7 @@ def catalog_write_fails(world: World) -> None:
 
 def read_model_write_fails(world: World) -> None:
     """The query process's disk is full: it goes on in memory, and says so; or, when a gap in the feed has it read the
-    lake, that it cannot; or, when it writes a checkpoint, that its read model is damaged, and ends: it makes another."""
+    lake, that it cannot; or, at a checkpoint, that its read model is damaged, and ends: the next makes another."""
     ear = Ear(world.query)
     told = ("feed_log_stopped", "lake_not_followed", "read_model_damaged")
     with world.layer.failing(Calls.WRITE, "/query/", errno.ENOSPC):
