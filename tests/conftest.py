@@ -9,11 +9,14 @@ import os
 import random
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from support.network import Network
 from support.objectstore import ObjectStore
 from support.postgres import Postgres, find_binaries
+from support.workers import Workers
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -76,3 +79,19 @@ def object_store() -> Iterator[ObjectStore]:
 def bucket(object_store: ObjectStore) -> str:
     """A new bucket, `s3://NAME/`; `object_store.env` is for the processes that use it."""
     return object_store.create_bucket()
+
+
+@pytest.fixture
+def workers(tmp_path: Path, database: str) -> Workers:
+    """Several workers on one lake in a folder, with a new database for its catalog."""
+    return Workers(tmp_path, database)
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    """A network without hosts."""
+    trouble = Network.trouble()
+    if trouble:
+        pytest.skip(trouble)
+    with Network() as network:
+        yield network

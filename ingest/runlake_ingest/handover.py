@@ -17,7 +17,7 @@ import fcntl
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -82,7 +82,7 @@ def _retire(settings: Settings, worker: UUID, folder: Path | None) -> list[Segme
             return []
         last_ack = time.monotonic() + SURE_FOR_S
         lake = settings.lake.named(writer_name(worker, token))
-        return _bring(lake, members, worker, journal, lambda: time.sleep(max(0.0, last_ack - time.monotonic())), log)
+        return _bring(lake, members, worker, journal, last_ack, log)
 
 
 def _take_lease(members: Members, worker: UUID, log: Log) -> None:
@@ -108,23 +108,23 @@ def _used_by_nobody(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            owner = lockfile.read(lock)
             raise LakeError(
-                f"Process {lockfile.read(lock)} has {folder}: it runs, or was stopped. End it first."
+                f"{f'Process {owner}' if owner else 'A process'} has {folder}: it runs, or was stopped. End it first."
             ) from None
         yield
     finally:
         os.close(lock)
 
 
-def _bring(
-    place: LakePlace, members: Members, worker: UUID, journal: Path, wait_for_last: Callable[[], None], log: Log
-) -> list[Segment]:
+def _bring(place: LakePlace, members: Members, worker: UUID, journal: Path, last_ack: float, log: Log) -> list[Segment]:
+    """`last_ack`: on the monotonic clock, after which nothing is acknowledged into the journal any more."""
     crash = CrashPoints()
     lake = LakeWriter(place, crash, log, before_commit=members.confirm)
     try:
         uuid = lake.open()
         members.fence()
-        wait_for_last()
+        time.sleep(max(0.0, last_ack - time.monotonic()))
         refuse_given_up(place, worker, journal)
         aside = journal.with_name("aside")
         make_folder(aside)

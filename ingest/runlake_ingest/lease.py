@@ -127,10 +127,9 @@ class Lease:
         if held == "mine":
             self._waiting = False
             return
-        found = members.find(self._member.worker)
         if held == "by one that runs":
-            raise AlreadyRunning(_held_by(self._member.worker, found[1] if found else None))
-        where = "" if found is None else f" by process {found[1].process} on {found[1].host}"
+            raise AlreadyRunning(_held_by(self._member.worker, known[1] if known else None))
+        where = "" if known is None else f" by process {known[1].process} on {known[1].host}"
         if not self._waiting:
             self._waiting = True
             self._log.warning("lease_held_elsewhere", reason=f"held{where}, which is silent", waits_up_to_s=SILENT_S)

@@ -26,8 +26,8 @@ class Membership:
     """`standing` is for any thread to read, and `report` for any thread to call; `begin` and the rest for the owner.
 
     `number_on`: writes to the lake from where the workers that it is given go on, unless what it calls right before the
-    COMMIT raises LakeUnavailable. `on_change` is called on the thread
-    when there is news; `on_failure` once, with what ended it.
+    COMMIT raises LakeUnavailable. `on_change` is called on the thread when there is news; `on_failure` once, with what
+    ended it.
     """
 
     def __init__(

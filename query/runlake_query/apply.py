@@ -243,16 +243,18 @@ class Applier:
             cursor.execute(statement)
         return found.changes, found.events, found.stored + found.new
 
-    def refold(self) -> int:
-        """In a transaction: store the runs whose changes and events are staged, and which are not stored; returns how
-        many they are."""
+    def refold(self, lake: str, runs: str) -> int:
+        """In a transaction: fold runs anew from what the lake, attached as `lake`, has confirmed; `runs` is a query of
+        their ids. Returns how many the lake knows. Raises duckdb.Error."""
+        for name in ("drop_runs", "stage_changes_of", "stage_events_of"):
+            self._cursor.execute(SQL[name].format(lake=lake, runs=runs))
         self._filled |= {"new_changes", "new_events", "touched", "merged"}
         self._cursor.execute(SQL["touch"])
-        _, _, runs = self._cursor.execute(SQL["count_touched"]).fetchone() or (0, 0, 0)
-        if runs:
+        _, _, known = self._cursor.execute(SQL["count_touched"]).fetchone() or (0, 0, 0)
+        if known:
             self._cursor.execute(MERGE_ALONE)
-        self._replace_runs(0, 0, runs)
-        return int(runs)
+        self._replace_runs(0, 0, known)
+        return int(known)
 
     def go_back(self, worker: UUID) -> None:
         """In a transaction: no more of a worker is reflected than the lake has confirmed."""

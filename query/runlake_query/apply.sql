@@ -76,6 +76,26 @@ SELECT worker, seq, event_id, run_id, run_event_id, ts, type, payload, trace_id,
 FROM {lake}.events
 WHERE worker = $worker::UUID AND seq > $after AND seq <= $upto
 
+-- name: drop_runs
+DELETE FROM runs WHERE event_id IN ({runs})
+
+-- name: stage_changes_of
+-- Of these runs, what the lake has confirmed.
+INSERT INTO new_changes BY NAME
+SELECT changes.*
+FROM {lake}.run_changes AS changes
+JOIN positions ON positions.worker = changes.worker AND changes.seq <= positions.lake_seq
+WHERE changes.run_event_id IN ({runs})
+
+-- name: stage_events_of
+INSERT INTO new_events BY NAME
+SELECT
+    e.worker, e.seq, e.event_id, e.run_id, e.run_event_id, e.ts, e.type, e.payload, e.trace_id, e.span_id,
+    e.parent_span_id
+FROM {lake}.events AS e
+JOIN positions ON positions.worker = e.worker AND e.seq <= positions.lake_seq
+WHERE e.run_event_id IN ({runs})
+
 -- name: stage_deliveries
 -- Batches from the books' position on. A `first_seq` beyond the span marks those that had nothing to accept at its end:
 -- they are not done yet.

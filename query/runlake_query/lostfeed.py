@@ -27,10 +27,7 @@ def forget_lost(applier: Applier, worker: UUID, lake: str) -> int:
         cursor.execute(_SQL["runs"], of_worker | {"upto": stored.seq})
         cursor.execute(_SQL["loose"], of_worker)
         ((runs,),) = cursor.execute("SELECT count(*) FROM lost_runs").fetchall()
-        cursor.execute(_SQL["drop_runs"])
-        for name in ("stage_changes", "stage_events"):
-            cursor.execute(_SQL[name].format(lake=lake))
-        applier.refold()
+        applier.refold(lake, "SELECT event_id FROM lost_runs")
         for name in ("drop_events", "drop_associations"):
             cursor.execute(_SQL[name], of_worker)
         cursor.execute(_SQL["drop_loose_events"])

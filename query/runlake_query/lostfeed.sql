@@ -14,25 +14,6 @@ SELECT run_event_id FROM events WHERE worker = $worker::UUID AND seq > $after AN
 CREATE OR REPLACE TEMP TABLE lost_names AS
 SELECT DISTINCT run_id FROM events WHERE worker = $worker::UUID AND seq > $after AND run_event_id IS NULL
 
--- name: drop_runs
-DELETE FROM runs WHERE event_id IN (SELECT event_id FROM lost_runs)
-
--- name: stage_changes
-INSERT INTO new_changes BY NAME
-SELECT changes.*
-FROM {lake}.run_changes AS changes
-JOIN positions ON positions.worker = changes.worker AND changes.seq <= positions.lake_seq
-WHERE changes.run_event_id IN (SELECT event_id FROM lost_runs)
-
--- name: stage_events
-INSERT INTO new_events BY NAME
-SELECT
-    e.worker, e.seq, e.event_id, e.run_id, e.run_event_id, e.ts, e.type, e.payload, e.trace_id, e.span_id,
-    e.parent_span_id
-FROM {lake}.events AS e
-JOIN positions ON positions.worker = e.worker AND e.seq <= positions.lake_seq
-WHERE e.run_event_id IN (SELECT event_id FROM lost_runs)
-
 -- name: drop_events
 DELETE FROM events WHERE worker = $worker::UUID AND seq > $after
 

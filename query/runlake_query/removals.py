@@ -60,10 +60,7 @@ class Removals:
             settled = {name for (name,) in cursor.execute(_SQL["settled"]).fetchall()}
             ((runs,),) = cursor.execute(_SQL["runs"]).fetchall()
             if outlived > waiting:
-                cursor.execute(_SQL["drop_outlived"])
-                for name in ("stage_changes", "stage_events"):
-                    cursor.execute(_SQL[name].format(lake=lake))
-                runs += self._applier.refold()
+                runs += self._applier.refold(lake, "SELECT event_id FROM outlived WHERE flushed")
             for name in ("events", "associations"):
                 cursor.execute(_SQL[name])
             for statement in (*RECOUNT_UNSTARTED, "DROP TABLE removed", "DROP TABLE outlived"):

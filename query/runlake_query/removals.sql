@@ -44,25 +44,6 @@ SELECT count(*), count(*) FILTER (NOT flushed) FROM outlived
 -- name: settled
 SELECT name FROM outlived WHERE flushed
 
--- name: drop_outlived
-DELETE FROM runs WHERE event_id IN (SELECT event_id FROM outlived WHERE flushed)
-
--- name: stage_changes
-INSERT INTO new_changes BY NAME
-SELECT changes.*
-FROM {lake}.run_changes AS changes
-JOIN positions ON positions.worker = changes.worker AND changes.seq <= positions.lake_seq
-WHERE changes.run_event_id IN (SELECT event_id FROM outlived WHERE flushed)
-
--- name: stage_events
-INSERT INTO new_events BY NAME
-SELECT
-    e.worker, e.seq, e.event_id, e.run_id, e.run_event_id, e.ts, e.type, e.payload, e.trace_id, e.span_id,
-    e.parent_span_id
-FROM {lake}.events AS e
-JOIN positions ON positions.worker = e.worker AND e.seq <= positions.lake_seq
-WHERE e.run_event_id IN (SELECT event_id FROM outlived WHERE flushed)
-
 -- name: runs
 -- A run whose start came after the removal is another one. One of which more has come that the lake does not have yet
 -- stays until it does: only here is what has come.

@@ -213,7 +213,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
 
 def test_an_interpreter_that_services_do_not_see_is_refused(root: Path, tmp_path: Path) -> None:
     linked = tmp_path / "python"
-    linked.symlink_to("/root/somewhere/bin/python3")
+    linked.symlink_to("/home/somebody/bin/python3")
     program = f"import sys; sys.executable = {str(linked)!r}; from runlake.cli import main; sys.exit(main())"
     done = subprocess.run(
         [sys.executable, "-c", program, "init", "--system", "--root", str(root)],

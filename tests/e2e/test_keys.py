@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -35,14 +34,6 @@ def site(tmp_path: Path) -> Site:
 @pytest.fixture
 def keys(site: Site, tmp_path: Path) -> Keys:
     return Keys(site.data, tmp_path / "clients")
-
-
-@pytest.fixture(scope="module")
-def network() -> Iterator[Network]:
-    if trouble := Network.trouble():
-        pytest.skip(trouble)
-    with Network() as network:
-        yield network
 
 
 def emitter_for(endpoint: str, keys: Keys, name: str | None, spool: Path) -> runlake.Emitter:

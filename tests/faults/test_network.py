@@ -25,15 +25,6 @@ _STILL_S = 1.0
 
 
 @pytest.fixture
-def network() -> Iterator[Network]:
-    trouble = Network.trouble()
-    if trouble:
-        pytest.skip(trouble)
-    with Network() as network:
-        yield network
-
-
-@pytest.fixture
 def beginning(network: Network, make_world: Callable[..., World]) -> World:
     """The worker is reached over the network; it does not run yet."""
     world = make_world("--flush-interval-ms", "100")

@@ -25,11 +25,6 @@ MINE, OTHER = uuid4(), uuid4()
 
 
 @pytest.fixture
-def workers(tmp_path: Path, database: str) -> Workers:
-    return Workers(tmp_path, database)
-
-
-@pytest.fixture
 def members(workers: Workers) -> Iterator[Members]:
     made = Members(workers.place)
     made.take_place(MEMBER, MINE, "host", 1)

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
 from ingest.test_worker_list import OFTEN, id_of, seen_once
 from support.producer import payload, push
 from support.samples import events
 from support.waiting import eventually
 from support.workers import Workers
-
-
-@pytest.fixture
-def workers(tmp_path: Path, database: str) -> Workers:
-    return Workers(tmp_path, database)
 
 
 def test_what_is_pushed_reaches_its_home_when_all_that_were_listed_at_first_are_gone(workers: Workers) -> None:

@@ -31,11 +31,6 @@ ALWAYS = ("--flush-interval-ms", "50")
 ON_DEMAND = ("--flush-interval-ms", "600000")
 
 
-@pytest.fixture
-def workers(tmp_path: Path, database: str) -> Workers:
-    return Workers(tmp_path, database)
-
-
 def copy_of(site: Site, workers: Workers, name: str) -> Site:
     """A copy of a data folder that keeps its identity, as a clone of the whole machine does."""
     copy = workers.site(name)

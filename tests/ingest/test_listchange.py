@@ -7,12 +7,10 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from uuid import UUID
 
 import msgspec
 import psycopg
-import pytest
 
 from ingest.test_worker_list import OFTEN, id_of, of_home
 from runlake import settings as settings_module
@@ -23,11 +21,6 @@ from support.processes import Process, Site
 from support.producer import Producer
 from support.waiting import eventually
 from support.workers import Workers
-
-
-@pytest.fixture
-def workers(tmp_path: Path, database: str) -> Workers:
-    return Workers(tmp_path, database)
 
 
 class Events(io.StringIO):

@@ -55,11 +55,6 @@ class Node:
 
 
 @pytest.fixture
-def workers(tmp_path: Path, database: str) -> Workers:
-    return Workers(tmp_path, database)
-
-
-@pytest.fixture
 def nodes(workers: Workers, tmp_path: Path) -> Iterator[tuple[Node, Node]]:
     """The first is the list; the lake is there."""
     with ExitStack() as ends:

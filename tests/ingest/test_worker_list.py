@@ -28,11 +28,6 @@ OFTEN = ("--flush-interval-ms", "100")
 ON_DEMAND = ("--flush-interval-ms", "600000")
 
 
-@pytest.fixture
-def workers(tmp_path: Path, database: str) -> Workers:
-    return Workers(tmp_path, database)
-
-
 def id_of(process: Process) -> UUID:
     return UUID(process.wait_for("ready")["worker"])
 

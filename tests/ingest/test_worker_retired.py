@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
-import pytest
-
 from runlake.homes import home_key, home_of
 from runlake.logs import Log
 from runlake.messages import Message
@@ -31,11 +29,6 @@ from support.workers import Workers
 
 OFTEN = ("--flush-interval-ms", "100")
 ON_DEMAND = ("--flush-interval-ms", "600000")
-
-
-@pytest.fixture
-def workers(tmp_path: Path, database: str) -> Workers:
-    return Workers(tmp_path, database)
 
 
 class Two(NamedTuple):

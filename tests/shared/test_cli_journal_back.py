@@ -25,11 +25,6 @@ _ALL = (
 )
 
 
-@pytest.fixture
-def workers(tmp_path: Path, database: str) -> Workers:
-    return Workers(tmp_path, database)
-
-
 def id_of(process: Process) -> UUID:
     return UUID(process.wait_for("ready")["worker"])
 

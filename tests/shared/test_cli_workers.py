@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -15,11 +14,6 @@ from support.waiting import eventually
 from support.workers import Workers
 
 ONE, OTHER = (Member(worker=uuid4(), endpoint=f"tcp://127.0.0.1:{port}") for port in (1, 2))
-
-
-@pytest.fixture
-def workers(tmp_path: Path, database: str) -> Workers:
-    return Workers(tmp_path, database)
 
 
 @pytest.fixture
