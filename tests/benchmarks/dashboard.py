@@ -29,7 +29,7 @@ _DEADLINE_S = 1_800.0
 _DEADLINE_MS = 60_000
 _PAINT = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
 _CHARTS = tuple(
-    f"section[aria-label='{title}'] .main-svg"
+    f"section[aria-label='{title}'] canvas"
     for title in ("Runs", "Success rate", "Duration", "Tokens by model", "Cost by model")
 )
 _VIEWS = {

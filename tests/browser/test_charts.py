@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import re
+from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import BrowserContext, Locator, Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 from support.api import Api
-from support.browsing import panel, settled, tile
+from support.browsing import Mark, marks, panel, settled, tile
+from support.waiting import eventually
 
 CHARTS = ["Runs", "Success rate", "Duration", "Tokens by model", "Cost by model"]
 
@@ -23,9 +25,16 @@ def charts(page: Page, context: BrowserContext) -> Page:
     return page
 
 
-def clipboard(page: Page) -> str:
-    text: str = page.evaluate("navigator.clipboard.readText()")
-    return text
+def copied(page: Page, begin: str) -> str:
+    """What is copied, once it begins like this."""
+    found: list[str] = []
+
+    def begins() -> bool:
+        found.append(page.evaluate("navigator.clipboard.readText()"))
+        return found[-1].startswith(begin)
+
+    eventually(begins)
+    return found[-1]
 
 
 def test_every_chart_is_told_as_a_picture_as_rows_as_sql_and_as_a_command(charts: Page, api: Api) -> None:
@@ -40,20 +49,16 @@ def test_every_chart_is_told_as_a_picture_as_rows_as_sql_and_as_a_command(charts
         assert "bucket" in rows[0], name
         chart.get_by_role("button", name="curl").click()
         expect(charts.locator("#toast")).to_have_text("Copied")
-        assert "curl -s 'http://" in clipboard(charts)
-        assert "/api/v1/rollups?" in clipboard(charts)
+        assert "/api/v1/rollups?" in copied(charts, "curl -s 'http://")
         chart.get_by_role("button", name="SQL").click()
-        charts.wait_for_function("() => navigator.clipboard.readText().then((text) => text.startsWith('SELECT'))")
-        told = api.post("/api/v1/sql", {"sql": clipboard(charts)})
+        told = api.post("/api/v1/sql", {"sql": copied(charts, "SELECT")})
         assert told.status == 200, told.text
         assert told.json["rows"], name
 
 
 @pytest.mark.parametrize("name", ["Success rate", "Duration"])
 def test_a_click_on_a_point_of_time_shows_that_time(charts: Page, name: str) -> None:
-    points = panel(charts, name).locator("g.trace .points path")
-    expect(points.first).to_be_attached()
-    click(charts, points.nth(3))
+    click(charts, marks(charts, name)[3])
     expect(charts).to_have_url(re.compile(r"from=.*&to="))
     expect(charts.get_by_label("Custom range")).to_have_class("chosen")
     expect(tile(charts, "Runs")).to_have_text(re.compile("^[1-9]$"))
@@ -63,20 +68,14 @@ def test_a_click_on_a_point_of_time_shows_that_time(charts: Page, name: str) -> 
     ("name", "wanted"), [("Runs", "status=success"), ("Tokens by model", "model="), ("Cost by model", "model=")]
 )
 def test_a_click_on_a_bar_filters_by_what_it_stands_for(charts: Page, name: str, wanted: str) -> None:
-    bar = panel(charts, name).locator("g.trace.bars").first.locator(".point path")
-    tallest = max(bar.all(), key=lambda one: (one.bounding_box() or {"height": 0})["height"])
-    click(charts, tallest)
+    click(charts, max(marks(charts, name), key=lambda bar: bar.height))
     expect(charts).to_have_url(re.compile(wanted))
 
 
-def click(page: Page, mark: Locator) -> None:
-    """Plotly takes clicks on a layer above all marks."""
-    box = mark.bounding_box()
-    assert box is not None
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(x - 3, y)
-    page.mouse.move(x, y, steps=3)
-    page.mouse.click(x, y)
+def click(page: Page, mark: Mark) -> None:
+    page.mouse.move(mark.x - 3, mark.y)
+    page.mouse.move(mark.x, mark.y, steps=3)
+    page.mouse.click(mark.x, mark.y)
 
 
 def test_a_name_of_the_legend_filters_by_keyboard_too(charts: Page) -> None:
@@ -88,8 +87,7 @@ def test_a_name_of_the_legend_filters_by_keyboard_too(charts: Page) -> None:
 
 def test_a_marked_span_is_zoomed_into_and_back_is_back(charts: Page) -> None:
     before = charts.url
-    plot = panel(charts, "Runs").locator(".nsewdrag").first
-    box = plot.bounding_box()
+    box = panel(charts, "Runs").locator("canvas").bounding_box()
     assert box is not None
     y = box["y"] + 20
     charts.mouse.move(box["x"] + box["width"] * 0.5, y)
@@ -113,3 +111,60 @@ def test_the_range_is_moved_and_widened_by_buttons(page: Page) -> None:
     expect(page).to_have_url(re.compile("from=2025-12-30T12%3A00%3A00Z&to=2026-01-01T12%3A00%3A00Z"))
     page.get_by_role("button", name="Later").click()
     expect(page).to_have_url(re.compile("from=2026-01-01T12%3A00%3A00Z&to=2026-01-03T12%3A00%3A00Z"))
+
+
+def test_what_is_pointed_at_is_told_exactly(charts: Page) -> None:
+    bars = {name: max(marks(charts, name), key=lambda bar: bar.height) for name in ("Runs", "Cost by model")}
+    left = {name: panel(charts, name).locator("canvas").bounding_box() for name in ("Runs", "Duration")}
+    assert left["Runs"] is not None
+    assert left["Duration"] is not None
+    beside = marks(charts, "Duration")[0]._replace(x=bars["Runs"].x - left["Runs"]["x"] + left["Duration"]["x"])
+    told = {name: pointed_at(charts, name, mark) for name, mark in (bars | {"Duration": beside}).items()}
+    assert told["Runs"]["title"] == told["Duration"]["title"], "bars and points of one time have the same place"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:00:00", told["Runs"]["title"])
+    assert [line.split(":")[0] for line in told["Runs"]["lines"]] == ["success"]
+    assert [line.split(":")[0] for line in told["Duration"]["lines"]] == ["p50", "p95", "p99"]
+    assert all(re.search(r": \$\d", line) for line in told["Cost by model"]["lines"])
+
+
+def pointed_at(page: Page, name: str, mark: Mark) -> dict[str, Any]:
+    page.mouse.move(mark.x, mark.y)
+    canvas = panel(page, name).locator("canvas")
+    page.wait_for_function("(canvas) => Chart.getChart(canvas).tooltip.opacity > 0", arg=canvas.element_handle())
+    told: dict[str, Any] = canvas.evaluate(
+        """(canvas) => {
+            const { title, body } = Chart.getChart(canvas).tooltip;
+            return { title: title[0], lines: body.flatMap((part) => part.lines) };
+        }"""
+    )
+    return told
+
+
+@pytest.mark.parametrize(
+    ("span", "zone", "wanted", "named"),
+    [
+        (
+            ("2026-03-28T22:00Z", "2026-03-29T04:00Z"),
+            "Europe/Berlin",
+            6,
+            ["23:00 Mar 28", "00:00 Mar 29", "01:00", "03:00", "04:00", "05:00", "06:00"],
+        ),
+        (("2026-10-24T22:00Z", "2026-10-26T23:00Z"), "Europe/Berlin", 4, ["Oct 25 2026", "Oct 26", "Oct 27"]),
+        (("2026-01-01T00:00Z", "2026-01-01T03:00Z"), "Asia/Kolkata", 3, ["06:00 Jan 1", "07:00", "08:00"]),
+        (("2026-11-02T00:00Z", "2026-11-30T00:00Z"), "UTC", 4, ["Nov 2 2026", "Nov 9", "Nov 16", "Nov 23", "Nov 30"]),
+        (("2024-11-15T00:00Z", "2026-01-15T00:00Z"), "UTC", 3, ["Jan 2025", "Jul", "Jan 2026"]),
+    ],
+)
+def test_the_axis_of_time_has_round_times_of_the_zone(
+    page: Page, span: tuple[str, str], zone: str, wanted: int, named: list[str]
+) -> None:
+    page.goto("/quarantine")
+    found = page.evaluate(
+        """async ([[from, to], zone, wanted]) => {
+            const app = document.querySelector("script[src$='/app.js']").src;
+            const { timeTicks } = await import(new URL("timeaxis.js", app).href);
+            return timeTicks(Date.parse(from), Date.parse(to), zone, wanted).map((tick) => tick.label.join(" "));
+        }""",
+        [span, zone, wanted],
+    )
+    assert found == named

@@ -20,9 +20,9 @@ DRAWN = """async ([first, last]) => {
     document.querySelector("main").append(place);
     window.drawn ??= new Chart(place);
     for (let number = first; number < last; number += 1) {
-        const x = ["2026-01-02 00:00:00", "2026-01-02 01:00:00"];
-        const series = [{ name: "runs", y: [number, 500 + 7 * number] }];
-        await window.drawn.draw({ kind: "bar", x, span: x, series, label: `runs ${number}` });
+        const x = [Date.UTC(2026, 0, 2), Date.UTC(2026, 0, 2, 1)];
+        const series = [{ name: "runs", colour: "#0072b2", y: [number, 500 + 7 * number] }];
+        await window.drawn.draw({ kind: "bar", x, zone: "UTC", span: x, series, label: `runs ${number}` });
     }
 }"""
 """Draw one chart again and again, every time with a scale of its own."""

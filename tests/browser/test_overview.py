@@ -10,7 +10,8 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from support.api import Api
-from support.browsing import Seen, new_run, panel, tile
+from support.browsing import Seen, new_run, panel, settled, tile
+from support.waiting import eventually
 
 
 def test_its_numbers_are_those_of_the_api(page: Page, api: Api) -> None:
@@ -19,7 +20,7 @@ def test_its_numbers_are_those_of_the_api(page: Page, api: Api) -> None:
     totals = api.ok("/api/v1/rollups", measures="runs,success,failure,timeout", start_time_from=week)["totals"]
     expect(tile(page, "Runs")).to_have_text(f"{totals['runs']:,}")
     expect(tile(page, "Failed")).to_have_text(f"{totals['failure'] + totals['timeout']:,}")
-    expect(panel(page, "Runs").locator(".bars path").first).to_be_attached()
+    expect(panel(page, "Runs").locator("canvas")).to_be_attached()
 
 
 def test_a_new_run_appears_by_itself(page: Page, api: Api) -> None:
@@ -66,7 +67,7 @@ def test_what_is_shown_can_be_taken_along(page: Page, context: BrowserContext) -
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.goto("/?range=7d")
     runs = panel(page, "Runs")
-    expect(panel(page, "Runs").locator(".bars path").first).to_be_attached()
+    expect(panel(page, "Runs").locator("canvas")).to_be_attached()
     with page.expect_download() as png:
         runs.get_by_role("button", name="PNG").click()
     assert png.value.path().read_bytes().startswith(b"\x89PNG")
@@ -92,6 +93,26 @@ def test_it_follows_the_preferred_colours_and_can_be_switched(context: BrowserCo
     assert is_dark() != (scheme == "dark")
     page.reload()
     assert is_dark() != (scheme == "dark")
+
+
+def test_charts_change_their_colours_with_the_page(page: Page) -> None:
+    drawn_in = """(canvas) => [
+        Chart.getChart(canvas).options.scales.x.grid.color,
+        getComputedStyle(document.documentElement).getPropertyValue("--line").trim(),
+    ]"""
+    page.emulate_media(color_scheme="light")
+    page.goto("/")
+    settled(page)
+    canvas = panel(page, "Runs").locator("canvas")
+    lines = set()
+    for change in (None, "system", "button"):
+        if change == "system":
+            page.emulate_media(color_scheme="dark")
+        elif change == "button":
+            page.get_by_label("Light or dark").click()
+        eventually(lambda: len(set(canvas.evaluate(drawn_in))) == 1)
+        lines.add(canvas.evaluate(drawn_in)[0])
+    assert len(lines) == 2
 
 
 def test_a_server_that_is_gone_is_said_and_what_was_shown_stays(context: BrowserContext) -> None:

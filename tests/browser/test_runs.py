@@ -153,7 +153,7 @@ def test_sql_is_asked_shown_drawn_and_taken_along(page: Page) -> None:
     page.get_by_role("button", name="Run").click()
     result = panel(page, "Result")
     expect(result).to_contain_text(re.compile(r"\d+ rows in"))
-    expect(result.locator(".main-svg").first).to_be_visible()
+    expect(result.locator("canvas")).to_be_visible()
     expect(page).to_have_url(re.compile(r"sql=SELECT"))
     with page.expect_download() as table:
         result.get_by_role("button", name="CSV").click()

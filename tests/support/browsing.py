@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from playwright.sync_api import ConsoleMessage, Locator, Page, expect
@@ -33,6 +33,14 @@ _OVERFLOWING = """() => [
 ]
     .filter((part) => part.scrollWidth > Math.min(part.clientWidth, innerWidth) + 1)
     .map((part) => `${part.tagName} ${part.className} ${part.scrollWidth} > ${part.clientWidth}`)"""
+
+_MARKS = """(canvas, series) => {
+    const { left, top } = canvas.getBoundingClientRect();
+    return Chart.getChart(canvas).getDatasetMeta(series).data
+        .map((mark) => mark.getProps(["x", "y", "base", "skip"]))
+        .filter(({ skip, y }) => !skip && !Number.isNaN(y))
+        .map(({ x, y, base }) => [left + x, (top + y + top + (base ?? y)) / 2, Math.abs((base ?? y) - y)]);
+}"""
 
 
 class Seen:
@@ -116,7 +124,21 @@ def settled(page: Page) -> None:
     """Wait until nothing is being loaded any more, and what there is to be drawn is."""
     expect(page.locator("main h1")).to_have_count(1)
     expect(page.locator("[aria-busy]")).to_have_count(0)
-    expect(page.locator(".chart:visible:not(:has(.main-svg))")).to_have_count(0)
+    expect(page.locator(".chart:visible:not(:has(canvas))")).to_have_count(0)
+
+
+class Mark(NamedTuple):
+    """A bar or a point of a chart: its middle in the window, and how high it is; px."""
+
+    x: float
+    y: float
+    height: float
+
+
+def marks(page: Page, name: str, series: int = 0) -> list[Mark]:
+    """Those of one series of the chart in this panel that stand for something, from left to right."""
+    canvas = panel(page, name).locator("canvas")
+    return [Mark(*found) for found in canvas.evaluate(_MARKS, series)]
 
 
 def overflowing(page: Page) -> list[str]:

@@ -15,13 +15,9 @@ from runlake_query.dashboard.assets import CHARTS, Assets, load_assets
 from runlake_query.dashboard.paths import ASSETS, VIEWS
 from runlake_query.problems import NotFound
 
-_CHART_STYLES = (
-    "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=' 'sha256-ji27qzEtxXZW+7dun6UwjHXJ18e6WAin1VvNtkzIE/o='"
-)
-"""The style elements that Plotly makes: an empty one, which it fills by the CSS object model, and that of its maps."""
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
-        f"default-src 'none'; script-src 'self'; style-src 'self' {_CHART_STYLES}; img-src 'self' data: blob:; "
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
         "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),
     "Cross-Origin-Opener-Policy": "same-origin",

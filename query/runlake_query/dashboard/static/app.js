@@ -12,6 +12,7 @@ import { producers, quarantine } from "./books.js";
 import { system } from "./system.js";
 import { sql } from "./sql.js";
 import { compare } from "./compare.js";
+import { startTheme, turnTheme } from "./theme.js";
 
 /**
  * A view puts itself into `main`. It is told of every new place of its own path, and is closed when another is shown.
@@ -127,19 +128,8 @@ function signIn() {
   field.focus();
 }
 
-function theme() {
-  const dark = document.documentElement.dataset.theme === "dark"
-    || (document.documentElement.dataset.theme === undefined && matchMedia("(prefers-color-scheme: dark)").matches);
-  document.documentElement.dataset.theme = dark ? "light" : "dark";
-  try { localStorage.setItem("runlake-theme", document.documentElement.dataset.theme); } catch { /* private mode */ }
-  view?.show(Place.now());
-}
-
 function begin() {
-  try {
-    const chosen = localStorage.getItem("runlake-theme");
-    if (chosen !== null) document.documentElement.dataset.theme = chosen;
-  } catch { /* private mode */ }
+  startTheme();
   const app = /** @type {HTMLElement} */ (document.getElementById("app"));
   fill(app,
     h("a", { href: "#main", class: "skip" }, "To the content"),
@@ -153,7 +143,7 @@ function begin() {
           if (field.value.trim() !== "") go(`/runs/${encodeURIComponent(field.value.trim())}`);
         },
       }, h("input", { placeholder: "Run id …  ( / )", "aria-label": "Go to a run", id: "goto" })),
-      h("button", { type: "button", onclick: theme, "aria-label": "Light or dark", class: "icon" }, "◐"),
+      h("button", { type: "button", onclick: turnTheme, "aria-label": "Light or dark", class: "icon" }, "◐"),
       config.token ? h("button", {
         type: "button",
         onclick: async () => {

@@ -2,14 +2,14 @@
 /** Overview: what ran, how well, how long, for how much, in the chosen range. */
 
 import { get, urlOf } from "./api.js";
-import { Chart, PALETTE, preload, wall } from "./charts.js";
+import { Chart, PALETTE, preload } from "./charts.js";
 import { controls } from "./controls.js";
 import { fill, h } from "./dom.js";
 import { count, duration, exact, money, moment, percent } from "./format.js";
 import { listen, seldom } from "./live.js";
 import { Panel } from "./panel.js";
-import { coarser, go, Place } from "./place.js";
-import { badge, colour } from "./status.js";
+import { BUCKET_MS, coarser, go, Place } from "./place.js";
+import { badge } from "./status.js";
 
 /** @typedef {import("./app.js").Shell} Shell */
 /** @typedef {import("./api.js").Query} Query */
@@ -28,9 +28,9 @@ export function overview(main, shell) {
   let place = Place.now();
   let stop = () => {};
   let abort = new AbortController();
-  /** Where the points of the charts begin, and where the last one ends. @type {string[]} */
+  /** Where the points of the charts begin, and where the last one ends, ms since the epoch. @type {number[]} */
   let moments = [];
-  /** The same of the charts by model. @type {string[]} */
+  /** The same of the charts by model. @type {number[]} */
   let modelMoments = [];
 
   preload();
@@ -66,7 +66,7 @@ export function overview(main, shell) {
     const area = h("div", { class: "chart" });
     const chart = new Chart(area, {
       onpick, onname,
-      onzoom: (from, to) => go(place.between(zoned(from, place.zone), zoned(to, place.zone))),
+      onzoom: (from, to) => go(place.between(new Date(from), new Date(to))),
     });
     const panel = new Panel(title, { onpng: () => void chart.png(`runlake ${title.toLowerCase()}`) });
     panel.body.append(area);
@@ -78,10 +78,10 @@ export function overview(main, shell) {
     const { from, to, bucket } = place.range(now);
     const query = place.query(now);
     const signal = abort.signal;
-    const span = /** @type {[string, string]} */ ([wall(from.toISOString(), place.zone), wall(to.toISOString(), place.zone)]);
-    const shown = overTime(bucket, span, to, query, signal);
+    const span = /** @type {[number, number]} */ ([from.getTime(), to.getTime()]);
+    const shown = overTime(bucket, span, query, signal);
     // The charts are seen at once, and asked for while their library is loaded; the tables below would only slow them down.
-    const models = byModel(coarser(bucket, to.getTime() - from.getTime()), span, to, query, signal, shown.drawn);
+    const models = byModel(coarser(bucket, span[1] - span[0]), span, query, signal, shown.drawn);
     await shown.asked;
     await Promise.all([
       shown.drawn, models,
@@ -89,24 +89,25 @@ export function overview(main, shell) {
     ]);
   }
 
-  /** @param {string} bucket @param {[string, string]} span @param {Date} end @param {Query} query @param {AbortSignal} signal */
-  function overTime(bucket, span, end, query, signal) {
+  /** @param {string} bucket @param {[number, number]} span @param {Query} query @param {AbortSignal} signal */
+  function overTime(bucket, span, query, signal) {
     const asked = /** @type {Query} */ ([["bucket", bucket], ["tz", place.zone], ["measures", OVER_TIME], ["limit", "1000"], ...query]);
     const parts = [runs, rate, time];
     for (const part of parts) part.panel.from(urlOf("/api/v1/rollups", asked), { sql: true });
     const answer = get("/api/v1/rollups", asked, signal);
-    return { asked: answer.then(() => {}, () => {}), drawn: drawOverTime(answer, bucket, span, end) };
+    return { asked: answer.then(() => {}, () => {}), drawn: drawOverTime(answer, bucket, span) };
   }
 
-  /** @param {Promise<import("./api.js").Answer>} answer @param {string} bucket @param {[string, string]} span @param {Date} end */
-  async function drawOverTime(answer, bucket, span, end) {
+  /** @param {Promise<import("./api.js").Answer>} answer @param {string} bucket @param {[number, number]} span */
+  async function drawOverTime(answer, bucket, span) {
     const parts = [runs, rate, time];
     try {
       const { data } = await answer;
       const rows = data.rows, totals = data.totals;
       showTotals(totals);
-      moments = [...rows.map((/** @type {any} */ row) => row.bucket), end.toISOString()];
-      const x = rows.map((/** @type {any} */ row) => wall(row.bucket, place.zone));
+      const x = rows.map((/** @type {any} */ row) => Date.parse(row.bucket));
+      const axis = { x, span, zone: place.zone, step: BUCKET_MS[bucket] };
+      moments = [...x, span[1]];
       /** @param {string} name */
       const column = (name) => rows.map((/** @type {any} */ row) => row[name]);
       for (const part of parts) totals.runs === 0 ? part.panel.empty("No runs in this range.") : part.panel.ready();
@@ -114,16 +115,16 @@ export function overview(main, shell) {
       if (totals.runs > 0 && totals.p50_duration_ms === null) time.panel.empty("None has a duration yet.");
       if (data.truncated) for (const part of parts) part.panel.note.textContent = "The first 1,000 buckets.";
       await runs.chart.draw({
-        kind: "bar", x, span, label: `Runs for each ${bucket}, by status; ${totals.runs} in all`,
+        kind: "bar", ...axis, label: `Runs for each ${bucket}, by status; ${totals.runs} in all`,
         series: STATUSES.filter((status) => totals[status] > 0 || status === "success")
-          .map((status) => ({ name: status, y: column(status), colour: colour(status) })),
+          .map((status) => ({ name: status, y: column(status), colour: `--${status}` })),
       });
       await rate.chart.draw({
-        kind: "line", x, span, format: "percent", label: `Success rate for each ${bucket}; ${percent(totals.success_rate)} in all`,
-        series: [{ name: "success rate", y: column("success_rate"), colour: colour("success"), text: column("success_rate").map(percent) }],
+        kind: "line", ...axis, format: "percent", label: `Success rate for each ${bucket}; ${percent(totals.success_rate)} in all`,
+        series: [{ name: "success rate", y: column("success_rate"), colour: "--success", text: column("success_rate").map(percent) }],
       });
       await time.chart.draw({
-        kind: "line", x, span, format: "ms", label: `Duration for each ${bucket}: p50 ${duration(totals.p50_duration_ms)}, p99 ${duration(totals.p99_duration_ms)} in all`,
+        kind: "line", ...axis, format: "ms", label: `Duration for each ${bucket}: p50 ${duration(totals.p50_duration_ms)}, p99 ${duration(totals.p99_duration_ms)} in all`,
         series: ["p50", "p95", "p99"].map((name, index) => ({
           name, y: column(`${name}_duration_ms`), colour: PALETTE[index], text: column(`${name}_duration_ms`).map(duration),
         })),
@@ -136,10 +137,10 @@ export function overview(main, shell) {
 
   /**
    * Drawn after those that stand above.
-   * @param {string} bucket @param {[string, string]} span @param {Date} end @param {Query} query @param {AbortSignal} signal
+   * @param {string} bucket @param {[number, number]} span @param {Query} query @param {AbortSignal} signal
    * @param {Promise<void>} above
    */
-  async function byModel(bucket, span, end, query, signal, above) {
+  async function byModel(bucket, span, query, signal, above) {
     const asked = /** @type {Query} */ ([
       ["group_by", "model"], ["bucket", bucket], ["tz", place.zone], ["measures", "cost_usd,input_tokens,output_tokens"],
       ["order_by", "bucket"], ["limit", "1000"], ...query,
@@ -149,7 +150,9 @@ export function overview(main, shell) {
       const { data } = await get("/api/v1/rollups", asked, signal);
       await above;
       const buckets = /** @type {string[]} */ ([...new Set(data.rows.map((/** @type {any} */ row) => row.bucket))]);
-      modelMoments = [...buckets, end.toISOString()];
+      const x = buckets.map((at) => Date.parse(at));
+      const axis = { x, span, zone: place.zone, step: BUCKET_MS[bucket] };
+      modelMoments = [...x, span[1]];
       /** @type {Map<string, Map<string, any>>} */
       const models = new Map();
       for (const row of data.rows) {
@@ -158,7 +161,7 @@ export function overview(main, shell) {
         if (!models.has(model)) models.set(model, new Map());
         models.get(model)?.set(row.bucket, row);
       }
-      const x = buckets.map((at) => wall(at, place.zone)), totals = data.totals;
+      const totals = data.totals;
       const named = [...models].map(([name, rows], index) => ({ name, rows, colour: PALETTE[index % PALETTE.length] }));
       /** @param {Map<string, any>} rows @param {string} measure */
       const column = (rows, measure) => buckets.map((at) => rows.get(at)?.[measure] ?? 0);
@@ -168,13 +171,13 @@ export function overview(main, shell) {
       else cost.panel.ready();
       if (data.truncated) for (const part of [tokens, cost]) part.panel.note.textContent = "The first 1,000 rows: filter by model, or take a shorter range.";
       await tokens.chart.draw({
-        kind: "bar", x, span, label: `Tokens for each ${bucket}, by model: ${totals.input_tokens} in, ${totals.output_tokens} out in all`,
+        kind: "bar", ...axis, label: `Tokens for each ${bucket}, by model: ${totals.input_tokens} in, ${totals.output_tokens} out in all`,
         series: named.flatMap((model) => [["in", "input_tokens", false], ["out", "output_tokens", true]].map(([way, measure, faint]) => ({
           name: `${model.name} (${way})`, y: column(model.rows, String(measure)), colour: model.colour, faint: Boolean(faint),
         }))),
       });
       await cost.chart.draw({
-        kind: "bar", x, span, format: "money", label: `Cost for each ${bucket}, by model; ${money(totals.cost_usd)} in all`,
+        kind: "bar", ...axis, format: "money", label: `Cost for each ${bucket}, by model; ${money(totals.cost_usd)} in all`,
         series: named.map((model) => ({ name: model.name, y: column(model.rows, "cost_usd"), colour: model.colour })),
       });
     } catch (error) {
@@ -287,13 +290,4 @@ function meter(share) {
   const bar = h("span", { class: "meter", "aria-hidden": "true" });
   bar.style.width = `${Math.max(1, share * 100)}%`;
   return bar;
-}
-
-/** The moment at which a clock of this zone shows this. @param {string} shown @param {string} zone */
-export function zoned(shown, zone) {
-  const guess = Date.parse(`${shown.replace(" ", "T").slice(0, 23)}Z`);
-  let moment = guess;
-  // Twice: the first guess may lie on the other side of a change of the clock.
-  for (let turn = 0; turn < 2; turn += 1) moment = guess - (Date.parse(`${wall(new Date(moment).toISOString(), zone).replace(" ", "T")}Z`) - moment);
-  return new Date(moment);
 }

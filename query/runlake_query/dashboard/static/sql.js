@@ -2,7 +2,7 @@
 /** SQL: one SELECT over the documented views, its rows as a table, and as a chart where the first column is a time. */
 
 import { post } from "./api.js";
-import { Chart, PALETTE, wall } from "./charts.js";
+import { Chart, PALETTE } from "./charts.js";
 import { fill, h } from "./dom.js";
 import { exact } from "./format.js";
 import { Panel } from "./panel.js";
@@ -80,12 +80,13 @@ export function sql(main, shell) {
         h("td", { class: NUMBER.test(column.type) ? "number" : "" }, cell(row[column.name]))))))));
     const time = columns[0]?.type.startsWith("TIMESTAMP") || columns[0]?.type === "DATE" ? columns[0] : undefined;
     const numbers = columns.slice(1).filter((column) => NUMBER.test(column.type));
-    if (time === undefined || numbers.length === 0 || rows.length < 2) { area.hidden = true; return; }
+    const timed = time === undefined ? [] : rows.filter((row) => row[time.name] !== null);
+    if (time === undefined || numbers.length === 0 || timed.length < 2) { area.hidden = true; return; }
     area.hidden = false;
     void chart.draw({
       kind: "line", label: `${numbers.map((column) => column.name).join(", ")} over ${time.name}`,
-      x: rows.map((row) => wall(row[time.name], place.zone)),
-      series: numbers.map((column, index) => ({ name: column.name, y: rows.map((row) => row[column.name]), colour: PALETTE[index % PALETTE.length] })),
+      x: timed.map((row) => Date.parse(row[time.name])), zone: place.zone,
+      series: numbers.map((column, index) => ({ name: column.name, y: timed.map((row) => row[column.name]), colour: PALETTE[index % PALETTE.length] })),
     });
   }
 

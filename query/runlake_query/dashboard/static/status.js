@@ -13,8 +13,3 @@ export function badge(status) {
   return h("span", { class: `status ${status in SHAPES ? status : ""}` },
     h("span", { "aria-hidden": "true", class: "shape" }, SHAPES[status] ?? "•"), status);
 }
-
-/** The colour of a status in the present theme. @param {string} status */
-export function colour(status) {
-  return getComputedStyle(document.documentElement).getPropertyValue(`--${status}`).trim();
-}
