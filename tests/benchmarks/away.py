@@ -18,7 +18,7 @@ from support.processes import Process, Site, wait_until
 from support.rawproducer import RawProducer
 from support.resident import resident_mib
 
-FLOOD = Path(__file__).with_name("flood.py")
+TESTS = Path(__file__).parents[1]
 _PRODUCERS = 2
 _DEADLINE_S = 300.0
 
@@ -58,8 +58,8 @@ def _away(limit_mib: int, paused_s: float) -> None:
 
 
 def _flood(site: Site) -> subprocess.Popen[str]:
-    command = [sys.executable, str(FLOOD), site.ingest_endpoint]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "benchmarks.flood", site.ingest_endpoint]
+    return subprocess.Popen(command, cwd=TESTS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def _end(producer: subprocess.Popen[str]) -> int:
