@@ -33,7 +33,7 @@ def cursor(tmp_path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 def test_what_is_asked_in_the_same_words_is_planned_once(cursor: duckdb.DuckDBPyConnection) -> None:
     plans = Plans(cursor)
-    for number in (3, 3, 4, 3):
+    for number in (3, 3, 4, 3, 4, 4):
         assert plans.rows("SELECT name FROM t WHERE i = $i", {"i": number}) == [(f"name-{number}",)]
     assert plans.made == 2
     for names in (["name-1"], ["name-2", "name-5"], []):
@@ -67,7 +67,7 @@ def test_a_plan_sees_rows_that_came_and_went_after_it_was_made(cursor: duckdb.Du
 
 def test_the_plan_that_was_not_used_for_longest_goes(cursor: duckdb.DuckDBPyConnection) -> None:
     plans = Plans(cursor, max_kept=2)
-    for number in (1, 2, 1, 3, 1, 2):
+    for number in (1, 2, 3, 1, 2, 1, 3, 1, 2):
         assert plans.rows("SELECT i FROM t WHERE i = $i", {"i": number}) == [(number,)]
         assert len(plans) <= 2
     assert plans.made == 4
@@ -79,10 +79,34 @@ def test_a_plan_that_goes_through_much_is_not_kept(cursor: duckdb.DuckDBPyConnec
     """What its operators held stays for as long as the plan."""
     plans = Plans(cursor)
     little, much = "SELECT max(i) FROM range(10) r(i)", "SELECT max(hash(i)) > 0 FROM range(20_000_000) r(i)"
-    for _ in range(2):
+    for _ in range(3):
         assert plans.rows(little) == [(9,)]
         assert plans.rows(much) == [(True,)]
     assert (plans.made, len(plans)) == (3, 1)
+
+
+def test_what_is_asked_once_leaves_nothing_in_memory(cursor: duckdb.DuckDBPyConnection) -> None:
+    """A rollup has the moment in its text, and so each is another one: a plan of each held 10 MB."""
+
+    def held() -> int:
+        ((count,),) = cursor.execute("SELECT sum(memory_usage_bytes)::BIGINT FROM duckdb_memory()").fetchall()
+        return int(count)
+
+    plans = Plans(cursor)
+    query = "SELECT name, count(*), list(i) FROM t WHERE i > $i GROUP BY name ORDER BY name LIMIT 1"
+    before = held()
+    for number in range(10):
+        plans.rows(query, {"i": -number})
+    assert (plans.made, held() - before) == (0, 0)
+    plans.rows(query, {"i": 0})
+    assert (plans.made, held() > before) == (1, True)
+
+
+def test_of_what_was_asked_long_ago_nothing_is_known_any_more(cursor: duckdb.DuckDBPyConnection) -> None:
+    plans = Plans(cursor, max_remembered=2)
+    for number, made in ((1, 0), (2, 0), (1, 1), (3, 1), (4, 1), (2, 1), (2, 2), (1, 2)):
+        assert plans.rows("SELECT i FROM t WHERE i = $i", {"i": number}) == [(number,)]
+        assert plans.made == made
 
 
 def test_a_query_that_fails_may_be_asked_again(cursor: duckdb.DuckDBPyConnection) -> None:
