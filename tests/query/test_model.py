@@ -164,3 +164,18 @@ def test_background_threads_come_once_there_are_many_runs_and_stay(model: ReadMo
     assert cursor.execute(question).fetchall() == alone
     model.fit_threads(cursor)
     assert background() == (background()[1], background()[1])
+
+
+def test_ids_are_stored_as_they_are_so_that_one_is_read_without_those_beside_it(model: ReadModel) -> None:
+    """Packed, 2,048 of them have to be unpacked for each run of a page."""
+    cursor = model.cursor()
+    cursor.execute("INSERT INTO runs (event_id, events) SELECT uuidv7(), 0 FROM range(10_000)")
+    cursor.execute(
+        "INSERT INTO associations SELECT 'abcdef0', NULL, event_id, NULL, NULL, NULL, now(), event_id, 1 FROM runs"
+    )
+    cursor.execute("CHECKPOINT")
+    for table, column in (("runs", "event_id"), ("associations", "run_event_id")):
+        stored = "FROM pragma_storage_info($table) WHERE column_name = $column AND segment_type = 'UUID'"
+        values = {"table": table, "column": column}
+        found = cursor.execute(f"SELECT DISTINCT compression {stored}", values).fetchall()
+        assert found == [("Uncompressed",)]
