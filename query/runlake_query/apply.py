@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 import duckdb
@@ -32,6 +32,7 @@ from runlake_query.applystatements import (
     fields_of,
     of_worker,
 )
+from runlake_query.copies import Copy
 from runlake_query.feedlines import FeedRows, UnreadableLines, sort_lines
 from runlake_query.fieldsused import FieldsUsed
 from runlake_query.largespan import SpanRows, apply_rows, span_rows
@@ -94,22 +95,37 @@ class LakeBooks(NamedTuple):
 
 
 class LakeSource:
-    """New rows from a copy of the lake's catalog, attached as `name`. `books` were read from it before."""
+    """New rows from a copy of the lake's catalog. `books` were read from it before.
 
-    def __init__(self, name: str, books: LakeBooks | None = None) -> None:
-        self._name = name
+    Those of a small span come through a file, from a DuckDB of the lake's own: what is asked of a version of the lake
+    stays in the memory of the DuckDB that is asked (`lookout.py`), and while no feed is heard every version is.
+    """
+
+    def __init__(self, copy: Copy, books: LakeBooks | None = None) -> None:
+        self._copy = copy
+        self._name = copy.name
         self._books = books
 
     def stage(self, cursor: duckdb.DuckDBPyConnection, span: Span) -> None:
         values = {"worker": str(span.worker), "after": span.after, "upto": span.upto}
         if span.upto > span.after and self.rows(span) is None:
-            cursor.execute(SQL["stage_changes"].format(lake=self._name), values)
-            cursor.execute(SQL["stage_events"].format(lake=self._name), values)
+            self._stage_copied(cursor, "new_changes", "copy_changes", values)
+            self._stage_copied(cursor, "new_events", "copy_events", values)
         if self._books is not None and self._books[:2] == (span.worker, span.books_after):
             cursor.execute(f"EXECUTE stage_books({quote(self._books.batches)}, '{span.upto}')")
         else:
             values["after"] = span.books_after
             cursor.execute(SQL["stage_deliveries"].format(lake=self._name), values)
+
+    def _stage_copied(self, cursor: duckdb.DuckDBPyConnection, table: str, name: str, values: dict[str, Any]) -> None:
+        file = self._copy.file.with_suffix(f".{table}")
+        path = quote(str(file))
+        try:
+            with self._copy.cursor() as lake:
+                lake.execute(SQL[name].format(lake=self._name, file=path), values)
+            cursor.execute(SQL["stage_copied"].format(table=table, file=path))
+        finally:
+            file.unlink(missing_ok=True)
 
     def rows(self, span: Span) -> SpanRows | None:
         if span.upto - span.after < largespan.LEAST_MESSAGES:

@@ -66,15 +66,20 @@ FROM ({rows}) AS new
 LEFT JOIN runs ON runs.event_id = new.event_id
 RETURNING changed, place IS NOT NULL
 
--- name: stage_changes
-INSERT INTO new_changes BY NAME
-SELECT * FROM {lake}.run_changes WHERE worker = $worker::UUID AND seq > $after AND seq <= $upto
+-- name: copy_changes
+COPY (
+    SELECT * FROM {lake}.run_changes WHERE worker = $worker::UUID AND seq > $after AND seq <= $upto
+) TO {file} (FORMAT parquet)
 
--- name: stage_events
-INSERT INTO new_events BY NAME
-SELECT worker, seq, event_id, run_id, run_event_id, ts, type, payload, trace_id, span_id, parent_span_id
-FROM {lake}.events
-WHERE worker = $worker::UUID AND seq > $after AND seq <= $upto
+-- name: copy_events
+COPY (
+    SELECT worker, seq, event_id, run_id, run_event_id, ts, type, payload, trace_id, span_id, parent_span_id
+    FROM {lake}.events
+    WHERE worker = $worker::UUID AND seq > $after AND seq <= $upto
+) TO {file} (FORMAT parquet)
+
+-- name: stage_copied
+INSERT INTO {table} BY NAME FROM read_parquet({file})
 
 -- name: drop_runs
 DELETE FROM runs WHERE event_id IN ({runs})
@@ -366,9 +371,8 @@ SELECT epoch_us(events_since) FROM meta
 
 -- name: forget_events
 DELETE FROM events
-WHERE
-    ts < $since::TIMESTAMPTZ
-    AND EXISTS (FROM positions AS p WHERE p.worker = events.worker AND events.seq <= p.lake_seq)
+USING positions AS p
+WHERE ts < $since::TIMESTAMPTZ AND p.worker = events.worker AND events.seq <= p.lake_seq
 
 -- name: remember_events
 -- Events of a window that was made larger, as far as the lake's are reflected.

@@ -48,7 +48,7 @@ class RefusedMessage(NamedTuple):
 def find_refused(snapshot: Snapshot, identity: str) -> RefusedMessage:
     """The refused message of this id. Reads the lake. Raises NotFound."""
     query = _SQL["refused_one"].format(lake=snapshot.lake, refused=_REFUSED, id=_SQL["refused_id"])
-    rows = snapshot.rows(query, {"id": identity})
+    rows = snapshot.lake_rows(query, {"id": identity})
     if not rows:
         raise NotFound(f"Refused message not found: {identity}")
     return RefusedMessage(*rows[0])
@@ -58,9 +58,9 @@ def list_quarantine(snapshot: Snapshot, parameters: Parameters) -> bytes:
     """The body of `GET /api/v1/quarantine`. Reads the lake."""
     limit = parameters.limit()
     cursor = parameters.cursor(_Cursor) or _Cursor(_END_OF_TIME_US, 0)
-    total, messages = snapshot.one(_SQL["count_quarantine"].format(lake=snapshot.lake))
+    ((total, messages),) = snapshot.lake_rows(_SQL["count_quarantine"].format(lake=snapshot.lake))
     values = {"until": cursor.until_us, "skip": cursor.shown, "limit": limit + 1}
-    rows = snapshot.rows(_SQL["quarantine"].format(lake=snapshot.lake, refused=_REFUSED), values)
+    rows = snapshot.lake_rows(_SQL["quarantine"].format(lake=snapshot.lake, refused=_REFUSED), values)
     more = len(rows) > limit
     rows = rows[:limit]
     next_cursor = None

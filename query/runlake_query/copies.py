@@ -1,13 +1,15 @@
-"""Copies of the lake's catalog, attached beside the read model: the only way in which this process reads the lake.
+"""Copies of the lake's catalog: the only way in which this process reads the lake.
 
-A reader borrows the newest copy; a replaced copy is detached and deleted once nobody holds it.
+Each is attached in a DuckDB beside the read model's, for what is asked of the lake alone, and in the read model's own,
+for the few queries of both. A reader borrows the newest copy; a replaced copy is detached and deleted once nobody holds
+it.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import duckdb
@@ -16,18 +18,30 @@ from runlake.lake.attach import Watch
 from runlake.lake.duck import load_for
 from runlake.lake.sqlitecatalog import attach_copy
 from runlake_query.folder import Folder
-from runlake_query.lookout import Lookout
+from runlake_query.lookout import LakeDatabase, Lookout
 from runlake_query.positions import Positions
 
 
 class Copy:
     """One attached copy. `name` is what DuckDB calls it; `positions` is how far each worker had flushed."""
 
-    def __init__(self, name: str, file: Path) -> None:
+    def __init__(self, name: str, file: Path, database: LakeDatabase) -> None:
         self.name = name
         self.file = file
+        self._database = database
         self.positions: Positions = {}
         self.holders = 0
+
+    def cursor(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """For one thread that holds the copy: a connection to a DuckDB that has the lake alone, under the same name."""
+        return self._database.cursor()
+
+    def drop(self) -> None:
+        """Nobody asks it any more. Raises duckdb.Error."""
+        try:
+            self._database.detach(self.name)
+        finally:
+            _delete(self.file)
 
 
 class Copies:
@@ -44,22 +58,29 @@ class Copies:
 
     @contextmanager
     def make(self, watch: Watch, lookout: Lookout) -> Iterator[tuple[Copy, duckdb.DuckDBPyConnection]]:
-        """Copy the catalog for a block that asks it, by a connection of the lookout; then it is attached here, and not
-        yet lent. Raises LakeError, LakeUnavailable, duckdb.Error.
+        """Copy the catalog for a block that asks it, by the connection that it is given; then it is attached beside the
+        read model too, and not yet lent. Raises LakeError, LakeUnavailable, duckdb.Error.
 
-        What is attached here is what the block has asked, or (in PostgreSQL) newer.
+        What is attached there is what the block has asked, or (in PostgreSQL) newer.
         """
         self._made += 1
-        copy = Copy(f"lake_{self._made}", self._folder.catalog_copy(self._made))
+        name, file = f"lake_{self._made}", self._folder.catalog_copy(self._made)
         try:
-            with lookout.attached(watch, copy.name, copy.file) as connection:
-                yield copy, connection
+            database = lookout.attach(watch, name, file, self._cursor)
+        except BaseException:
+            _delete(file)
+            raise
+        copy = Copy(name, file, database)
+        try:
+            with copy.cursor() as cursor:
+                yield copy, cursor
             if not self._ready:
                 load_for(self._cursor, lookout.place)
                 self._ready = True
             self._attach(watch, copy)
         except BaseException:
-            _delete(copy.file)
+            lookout.close()
+            copy.drop()
             raise
 
     def _attach(self, watch: Watch, copy: Copy) -> None:
@@ -116,8 +137,10 @@ class Copies:
             self._drop(copy)
 
     def _drop(self, copy: Copy) -> None:
-        self._cursor.execute(f"DETACH {copy.name}")
-        _delete(copy.file)
+        try:
+            self._cursor.execute(f"DETACH {copy.name}")
+        finally:
+            copy.drop()
 
 
 def _delete(file: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -61,10 +62,6 @@ def list_events(
     if loose_run_id is not None:
         of_run = _SQL["of_run_or_loose"]
         values["loose_run_id"] = loose_run_id
-    sources = [_SQL["recent"].format(of_run=of_run)]
-    if has_older:
-        sources.append(_SQL["older"].format(of_run=of_run, lake=snapshot.lake))
-        values["since"] = since
     conditions = ["true"]
     if kind is not None:
         conditions.append(_SQL["of_type"])
@@ -75,8 +72,13 @@ def list_events(
     if cursor is not None:
         conditions.append(_SQL["after_cursor"])
         values |= {"cursor_time": cursor.us, "cursor_worker": str(cursor.worker), "cursor_seq": cursor.seq}
-    query = _SQL["events"].format(event=EVENT, sources=" UNION ALL ".join(sources), conditions=" AND ".join(conditions))
-    rows = snapshot.rows(query, values)
+    parts = {"event": EVENT, "conditions": " AND ".join(conditions)}
+    rows = snapshot.rows(_SQL["events"].format(source=_SQL["recent"].format(of_run=of_run), **parts), values)
+    if has_older:
+        older = _SQL["older"].format(of_run=of_run, lake=snapshot.lake)
+        followed = {"since": since, **snapshot.followed()}
+        rows += snapshot.lake_rows(_SQL["events"].format(source=older, **parts), values | followed)
+        rows.sort(key=itemgetter(1, 2, 3))
     more = len(rows) > limit
     rows = rows[:limit]
     next_cursor = encode_cursor(_Cursor(rows[-1][1], UUID(rows[-1][2]), rows[-1][3])) if more else None

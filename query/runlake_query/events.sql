@@ -29,13 +29,13 @@ WHERE
     )
 
 -- name: events
--- By time, then position. `{sources}` are the queries `recent` and `older`; `{conditions}` are those of the request.
+-- By time, then position. `{source}` is the query `recent` or, in the lake, `older`; `{conditions}` are those of the request.
 SELECT
     {event},
     epoch_us(ts),
     worker::VARCHAR,
     seq
-FROM ({sources})
+FROM ({source})
 WHERE {conditions}
 ORDER BY ts, worker, seq
 LIMIT $limit
@@ -46,12 +46,12 @@ FROM events
 WHERE ts BETWEEN $first::TIMESTAMPTZ AND $last::TIMESTAMPTZ AND {of_run}
 
 -- name: older
--- What the lake has before the window, up to where the read model has followed it.
+-- What the lake has before the window, up to where the read model has followed it: the positions `$seqs` of `$workers`.
 SELECT event_id, run_id, ts, type, payload, trace_id, span_id, parent_span_id, worker, seq
 FROM {lake}.events
 WHERE
     ts >= $first::TIMESTAMPTZ AND ts <= $last::TIMESTAMPTZ AND ts < $since::TIMESTAMPTZ AND {of_run}
-    AND EXISTS (FROM positions AS p WHERE p.worker = {lake}.events.worker AND {lake}.events.seq <= p.lake_seq)
+    AND seq <= list_extract($seqs::BIGINT[], list_position($workers::UUID[], worker))
 
 -- name: of_run
 run_event_id = $event_id::UUID

@@ -125,7 +125,7 @@ class Follower:
         self._feed_log = FeedLog(folder.path / "feed.log")
         self._checkpoints = Checkpoints(self._cursor, self._feed_log.clear)
         self._copies = copies
-        self._lookout = Lookout(place)
+        self._lookout = Lookout(place, folder.path)
         self._progress = progress
         self._log = log
         self._refresh_s = refresh_s
@@ -465,7 +465,7 @@ class Follower:
             worker = stretch.worker
             self._number_on(lake, stretch, copy.name)
             try:
-                self._apply(LakeSource(copy.name, books.get(worker)), stretch, *flushed[worker])
+                self._apply(LakeSource(copy, books.get(worker)), stretch, *flushed[worker])
             except LogMismatch:
                 self._empty(lake, "The read model was fed what the lake does not have.")
                 raise LakeUnavailable("The read model is being built anew.") from None

@@ -18,7 +18,8 @@ def why_not_shown(snapshot: Snapshot, runs: Iterable[UUID]) -> dict[UUID, str]:
     """A reason for each of these, that begins with the field. Reads the lake."""
     wanted = list(runs)
     removed: dict[str, bool] = {}
-    if snapshot.one(_SQL["has_removals"], {"lake": snapshot.lake})[0]:  # not in a lake of an earlier schema
+    ((there,),) = snapshot.lake_rows(_SQL["has_removals"], {"lake": snapshot.lake})
+    if there:  # not in a lake of an earlier schema
         query = _SQL["why"].format(lake=snapshot.lake)
-        removed = dict(snapshot.rows(query, {"runs": [str(run) for run in wanted]}))
+        removed = dict(snapshot.lake_rows(query, {"runs": [str(run) for run in wanted]}))
     return {run: _NO_RUN if (why := removed.get(str(run))) is None else _FORGOTTEN if why else _OLD for run in wanted}

@@ -62,7 +62,8 @@ def show_history(snapshot: Snapshot, run_id: str, parameters: Parameters) -> His
     event_id = find_run(snapshot, run_id)
     complete, since, until = snapshot.one(_SQL["run"], {"event_id": event_id})
     query = _SQL["changes"].format(lake=snapshot.lake, fields=_FIELDS, conditions=" AND ".join(conditions))
-    rows = snapshot.rows(query, {**values, "event_id": event_id, "since": since, "until": until})
+    values |= {"event_id": event_id, "since": since, "until": until, **snapshot.followed()}
+    rows = snapshot.lake_rows(query, values)
     more = len(rows) > limit
     rows = rows[:limit]
     next_cursor = encode_cursor(_Cursor(UUID(rows[-1][0]), rows[-1][1])) if more else None

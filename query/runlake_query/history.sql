@@ -9,13 +9,14 @@ LEFT JOIN positions ON positions.worker = runs.worker
 WHERE runs.event_id = $event_id::UUID
 
 -- name: changes
--- In log order, up to where the read model has followed the lake. `{fields}` are all that a change can set, as JSON.
+-- In log order, up to where the read model has followed the lake: the positions `$seqs` of `$workers`. `{fields}` are all
+-- that a change can set, as JSON.
 SELECT
     worker::VARCHAR, seq, rfc3339(received_at), producer, kind, event_id::VARCHAR, rfc3339(ts), {fields}
 FROM {lake}.run_changes
 WHERE
     run_event_id = $event_id::UUID AND received_at BETWEEN $since::TIMESTAMPTZ AND $until::TIMESTAMPTZ AND {conditions}
-    AND EXISTS (FROM positions AS p WHERE p.worker = {lake}.run_changes.worker AND {lake}.run_changes.seq <= p.lake_seq)
+    AND seq <= list_extract($seqs::BIGINT[], list_position($workers::UUID[], worker))
 ORDER BY worker, seq
 LIMIT $limit
 

@@ -71,7 +71,7 @@ def list_values(snapshot: Snapshot, parameters: Parameters) -> bytes:
 
 def list_files(snapshot: Snapshot) -> bytes:
     """The body of `GET /api/v1/lake`."""
-    rows = snapshot.rows(_SQL["files"].format(lake=snapshot.lake))
+    rows = snapshot.lake_rows(_SQL["files"].format(lake=snapshot.lake))
     tables = [{"table": name, "files": files or 0, "bytes": size or 0} for name, files, size in rows]
     files, size = (sum(table[name] for table in tables) for name in ("files", "bytes"))
     return encode({"files": files, "bytes": size, "tables": tables})

@@ -34,14 +34,22 @@ def missed(snapshot: Snapshot, selection: Selection, condition: Filter | None, s
     if selection.run is None and selection.type is None:
         rows = snapshot.rows(_SQL["runs"].format(run=RUN, where=where), {**values, **bound})
         found += [("run", seq, worker, event_id, run_id, body) for worker, seq, event_id, run_id, body in rows]
-    sources = " UNION ALL BY NAME ".join((_SQL["recent"], _SQL["older"].format(lake=snapshot.lake)))
+    values["type"] = selection.type
     if selection.run is not None:
         of_run = _SQL["of_run"]
         bound = {"run": str(selection.run), "loose": selection.run_id}
     else:
         of_run = _SQL["of_filter"].format(where=where) if condition else "true"
-    query = _SQL["events"].format(event=EVENT, sources=sources, of_run=of_run)
-    rows = snapshot.rows(query, {**values, **bound, "type": selection.type})
+    query = _SQL["events"].format(event=EVENT, source=_SQL["recent"], of_run=of_run)
+    rows = snapshot.rows(query, {**values, **bound})
+    older = _older(snapshot, selection, values)
+    if len(older) > MAX_MISSED:
+        return None
+    if older and condition is not None and selection.run is None:
+        runs = [run for run in {row[2] for row in older} if run is not None]
+        passing = {run for (run,) in snapshot.rows(_SQL["passing"].format(where=where), {"runs": runs, **bound})}
+        older = [row for row in older if row[2] in passing]
+    rows += older
     found += [("event", seq, worker, event_id or "", run_id, body) for worker, seq, event_id, run_id, body in rows]
     if len(found) > MAX_MISSED:
         return None
@@ -52,3 +60,16 @@ def missed(snapshot: Snapshot, selection: Selection, condition: Filter | None, s
         at[UUID(worker)] = max(seq, at.get(UUID(worker), 0))
         frames.append(Frame(UUID(worker), seq, (event_id, run_id), kind, frame(kind, body, format_positions(at))))
     return frames
+
+
+def _older(snapshot: Snapshot, selection: Selection, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """What of them the lake alone has, of any runs that a filter may leave; it is asked without the read model."""
+    (since,) = snapshot.one(_SQL["window_since"])
+    followed = {f"followed_{name}": positions for name, positions in snapshot.followed().items()}
+    values = {**values, **followed, "window_since": since}
+    of_run = "true"
+    if selection.run is not None:
+        of_run = _SQL["of_run"]
+        values |= {"run": str(selection.run), "loose": selection.run_id}
+    source = _SQL["older"].format(lake=snapshot.lake)
+    return snapshot.lake_rows(_SQL["events"].format(event=EVENT, source=source, of_run=of_run), values)

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple, TypeVar
 
 import duckdb
@@ -38,8 +38,10 @@ class Snapshot:
         copy: Copy | None,
         plans: Plans | None = None,
         generation: int = 0,
+        task: _Task | None = None,
     ) -> None:
         self._cursor = cursor
+        self._task = task
         self.positions = positions
         self._generation = generation
         self._copy = copy
@@ -69,10 +71,28 @@ class Snapshot:
 
     @property
     def lake(self) -> str:
-        """What the copy of the lake is called: at least what the read model has of it. Only `with_lake`."""
+        """What the copy of the lake is called: at least what the read model has of it. Only `with_lake`.
+
+        A query of both together leaves something in memory, for each version of the lake: what is of the lake alone is
+        asked by `lake_rows`.
+        """
+        return self._lent.name
+
+    @property
+    def _lent(self) -> Copy:
         if self._copy is None:
             raise RuntimeError("this read did not ask for the lake")
-        return self._copy.name
+        return self._copy
+
+    def followed(self) -> dict[str, list[str] | list[int]]:
+        """How much of the lake the read model has confirmed, as the values `$workers` and `$seqs`."""
+        confirmed = read_lake_positions(self._cursor)
+        return {"workers": [str(worker) for worker in confirmed], "seqs": list(confirmed.values())}
+
+    def lake_rows(self, query: str, values: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """All rows of a query of the lake alone, of the tables that are called `lake`. Only `with_lake`."""
+        with self._lent.cursor() as cursor, self._task.at_work(cursor) if self._task else nullcontext():
+            return cursor.execute(query, values or None).fetchall()
 
     def rows(self, query: str, values: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """All rows of a query."""
@@ -194,7 +214,7 @@ class Reader:
                 # A copy is published before its rows are applied; one borrowed just before that may be behind.
                 confirmed = read_lake_positions(cursor)
                 if all(copy.positions.get(worker, 0) >= seq for worker, seq in confirmed.items()):
-                    return _told(work, Snapshot(cursor, positions, copy, generation=generation))
+                    return _told(work, Snapshot(cursor, positions, copy, generation=generation, task=task))
 
     def _cursor(self) -> tuple[duckdb.DuckDBPyConnection, Plans]:
         """The thread's cursor. Of the lake nothing is planned ahead: each copy of its catalog has another name."""
@@ -223,12 +243,12 @@ class _Task:
         """Around what may be interrupted. Raises GivenUp when nobody waits for it any more."""
         with self._lock:
             self.check()
-            self._cursor = cursor
+            before, self._cursor = self._cursor, cursor
         try:
             yield
         finally:
             with self._lock:
-                self._cursor = None
+                self._cursor = before
 
     def interrupt(self) -> None:
         with self._lock:

@@ -8,9 +8,9 @@ ORDER BY worker, seq
 LIMIT $limit
 
 -- name: events
--- `{of_run}` says which runs' events.
+-- `{source}` is the query `recent` or, in the lake, `older`; `{of_run}` says which runs' events.
 SELECT worker::VARCHAR, seq, run_event_id::VARCHAR, run_id, {event}
-FROM ({sources})
+FROM ({source})
 WHERE
     seq > coalesce(list_extract($seqs::BIGINT[], list_position($workers::UUID[], worker)), 0)
     AND ({of_run})
@@ -22,13 +22,21 @@ LIMIT $limit
 SELECT * FROM events
 
 -- name: older
--- What the lake has before the read model's window.
+-- What the lake has before the read model's window, up to where that has followed it: the positions `$followed_seqs` of
+-- `$followed_workers`.
 SELECT event_id, run_id, ts, type, payload, trace_id, span_id, parent_span_id, worker, seq, run_event_id
 FROM {lake}.events
 WHERE
-    ts < (SELECT events_since FROM meta)
+    ts < $window_since::TIMESTAMPTZ
     AND seq > coalesce(list_extract($seqs::BIGINT[], list_position($workers::UUID[], worker)), 0)
-    AND EXISTS (FROM positions AS p WHERE p.worker = {lake}.events.worker AND {lake}.events.seq <= p.lake_seq)
+    AND seq <= list_extract($followed_seqs::BIGINT[], list_position($followed_workers::UUID[], worker))
+
+-- name: window_since
+SELECT events_since::VARCHAR FROM meta
+
+-- name: passing
+-- Which of these runs match.
+SELECT event_id::VARCHAR FROM shown WHERE event_id IN (SELECT unnest($runs::VARCHAR[])::UUID) AND ({where})
 
 -- name: of_filter
 run_event_id IN (SELECT event_id FROM shown WHERE {where})

@@ -138,7 +138,7 @@ def test_applying_a_position_twice_is_a_no_op(lake: LakeWriter, tmp_path: Path) 
         before = [model.rows(f"SELECT {table}::VARCHAR FROM {table}") for table in tables]
         with model.copies.borrow() as copy:
             for upto, segment in ((worker.seq, worker.segment), (1, 1), (worker.seq, 0)):
-                assert applier.apply_lake(LakeSource(copy.name), worker.id, upto, segment) == 0
+                assert applier.apply_lake(LakeSource(copy), worker.id, upto, segment) == 0
         assert [model.rows(f"SELECT {table}::VARCHAR FROM {table}") for table in tables] == before
 
 
@@ -157,7 +157,7 @@ def test_a_span_that_fails_leaves_nothing_behind(lake: LakeWriter, tmp_path: Pat
         worker.start("s")
         applier = Applier(model.model.cursor())
         with model.copies.borrow() as copy, pytest.raises(Exception, match="VALUES"):
-            applier.apply_lake(Breaking(copy.name), worker.id, worker.seq, 2)
+            applier.apply_lake(Breaking(copy), worker.id, worker.seq, 2)
         assert model.rows("SELECT seq, segment FROM positions") == [(1, 1)]
         lake.flush(worker)
         assert len(model.caught_up(worker).shown()) == 2

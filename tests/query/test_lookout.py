@@ -1,21 +1,42 @@
-"""What following the lake costs for each of its versions: nothing that stays."""
+"""What following the lake, and asking it, costs for each of its versions: nothing that stays."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import duckdb
+import pytest
+
 from runlake import wire
+from runlake.lake.place import LakePlace
+from runlake.lake.sqlitecatalog import SqliteWatch
+from runlake_query.books import QUARANTINE_PARAMETERS, list_quarantine
+from runlake_query.events import PARAMETERS as EVENT_PARAMETERS
+from runlake_query.events import list_events
+from runlake_query.history import PARAMETERS as HISTORY_PARAMETERS
+from runlake_query.history import show_history
+from runlake_query.inventory import list_files
+from runlake_query.lookout import LakeDatabase, Lookout
+from runlake_query.missed import missed
+from runlake_query.parameters import Parameters
+from runlake_query.reader import Snapshot
+from runlake_query.streambatch import Selection
+from support.lakes import LakeWriter, Worker
 from support.models import Model
 from support.processes import Site
 from support.producer import Producer
 from support.samples import started
 
 SOON = ("--flush-interval-ms", "100")
+_KEPT = """
+    SELECT coalesce(sum(memory_usage_bytes), 0)::BIGINT FROM duckdb_memory()
+    WHERE tag IN ('OBJECT_CACHE', 'EXTERNAL_FILE_CACHE')
+"""
 
 
 def kept(model: Model) -> int:
-    """Bytes that DuckDB keeps of the versions of the lake it was asked about."""
-    ((count,),) = model.rows("SELECT sum(memory_usage_bytes)::BIGINT FROM duckdb_memory() WHERE tag = 'OBJECT_CACHE'")
+    """Bytes that the read model's DuckDB keeps of the versions of the lake it was asked about, and of its files."""
+    ((count,),) = model.rows(_KEPT)
     return int(count)
 
 
@@ -35,9 +56,79 @@ def test_versions_of_the_lake_that_confirm_the_feed_leave_nothing_in_the_read_mo
         Producer(site.ingest_endpoint) as producer,
         Model(site, tmp_path / "model", feed=site.feed_endpoint) as model,
     ):
-        follow(model, producer, range(10))
+        follow(model, producer, range(5))
         before = kept(model)
-        follow(model, producer, range(10, 30))
-        # Each used to leave 127 KB. A few may: those that were in the lake before the feed was applied.
-        assert kept(model) - before < 600_000
-        assert model.rows("SELECT count(*) FROM runs") == [(30,)]
+        follow(model, producer, range(5, 15))
+        assert kept(model) == before  # each used to leave 127 KB
+        assert model.rows("SELECT count(*) FROM runs") == [(15,)]
+
+
+def ask(snapshot: Snapshot) -> tuple[int, int]:
+    """All that is asked of the lake alone; returns how many changes and events of a run that has each."""
+    list_quarantine(snapshot, Parameters([], QUARANTINE_PARAMETERS))
+    list_files(snapshot)
+    frames = missed(snapshot, Selection(), None, {}) or []
+    assert len([frame for frame in frames if frame.kind == "event"]) == snapshot.one("SELECT sum(events) FROM runs")[0]
+    changes = show_history(snapshot, "old", Parameters([], HISTORY_PARAMETERS)).body.count(b'"kind"')
+    return changes, len(list_events(snapshot, "old", Parameters([], EVENT_PARAMETERS), with_lake=True).items)
+
+
+def test_versions_that_come_from_the_lake_alone_and_are_asked_leave_nothing_in_the_read_models_memory(
+    lake: LakeWriter, tmp_path: Path
+) -> None:
+    worker = Worker()
+    run = worker.start("old")
+
+    def another() -> None:
+        worker.update(run, items_succeeded=worker.seq)
+        worker.event("old", run, ts="2020-01-01T00:00:00Z")
+        worker.event("old", run, ts="2026-04-14T00:00:00Z")
+        worker.refuse("p", "reason", b"raw")
+        lake.flush(worker)
+
+    another()
+    with Model(lake, tmp_path / "model", days=30) as model:
+        model.caught_up(worker)
+        assert model.read(ask) == (2, 2)
+        before = kept(model)
+        for number in range(2, 12):
+            another()
+            model.caught_up(worker)
+            assert model.read(ask) == (number + 1, 2 * number)
+        assert kept(model) == before
+        assert not list((tmp_path / "model").glob("*.new_*"))
+
+
+def test_a_database_of_versions_is_replaced_after_some_and_closed_with_the_last_that_is_lent(
+    lake: LakeWriter, tmp_path: Path
+) -> None:
+    worker = Worker()
+    worker.start("r")
+    lake.flush(worker)
+    watch = SqliteWatch(lake.catalog)
+    lookout = Lookout(LakePlace.of_files(lake.catalog, lake.storage), tmp_path, versions=3)
+
+    def attach(number: int) -> LakeDatabase:
+        with duckdb.connect() as reading:
+            return lookout.attach(watch, f"lake_{number}", tmp_path / f"copy-{number}", reading)
+
+    def runs(database: LakeDatabase, number: int) -> int:
+        with database.cursor() as cursor:
+            ((count,),) = cursor.execute(f"SELECT count(*) FROM lake_{number}.runs").fetchall()
+            return int(count)
+
+    first, second, third, fourth = (attach(number) for number in range(4))
+    assert first is second is third is not fourth
+    assert [runs(first, 0), runs(first, 2), runs(fourth, 3)] == [1, 1, 1]
+    for number in (0, 1):
+        first.detach(f"lake_{number}")
+    assert runs(first, 2) == 1
+    first.detach("lake_2")
+    with pytest.raises(duckdb.ConnectionException):
+        runs(first, 2)
+    lookout.close()
+    assert runs(fourth, 3) == 1
+    fourth.detach("lake_3")
+    with pytest.raises(duckdb.ConnectionException):
+        runs(fourth, 3)
+    watch.close()

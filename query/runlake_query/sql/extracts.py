@@ -141,7 +141,7 @@ def _write(snapshot: Snapshot, target: Path, fetched: Path | None) -> Files:
         runs = _SQL["runs"].format(columns=", ".join(RUN_FIELD_NAMES), path=quote(str(partial / "runs.parquet")))
         snapshot.rows(runs)
         snapshot.rows(_SQL["recent_events"].format(path=quote(str(partial / "recent.parquet"))))
-        found = [LakeFile(*row) for row in snapshot.rows(_SQL["event_files"].format(lake=quote(snapshot.lake)))]
+        found = [LakeFile(*row) for row in snapshot.lake_rows(_SQL["event_files"].format(lake=quote(snapshot.lake)))]
         fetch(snapshot, found, partial / _FETCHED, fetched)
         lake_positions = dict(snapshot.rows(_SQL["lake_positions"]))
         partial.rename(target)

@@ -8,7 +8,7 @@ COPY (SELECT {columns} FROM shown) TO {path} (FORMAT parquet)
 COPY (
     SELECT worker, seq, event_id, run_id, run_event_id, ts, type, payload, trace_id, span_id, parent_span_id
     FROM events
-    WHERE NOT EXISTS (FROM positions WHERE positions.worker = events.worker AND events.seq <= positions.lake_seq)
+    ANTI JOIN positions ON positions.worker = events.worker AND events.seq <= positions.lake_seq
 ) TO {path} (FORMAT parquet)
 
 -- name: event_files

@@ -1,0 +1,38 @@
+"""What a stream that is resumed is told of: events of the read model, and those that only the lake has any more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runlake_query.missed import missed
+from runlake_query.streambatch import Filter, Selection
+from support.lakes import LakeWriter, Worker
+from support.models import Model
+
+
+def test_events_older_than_the_window_come_with_the_others_of_the_runs_that_are_watched(
+    lake: LakeWriter, tmp_path: Path
+) -> None:
+    worker = Worker()
+    for name in ("a", "b"):
+        run = worker.start(name, agent_name=name)
+        worker.event(name, run, ts="2020-01-01T00:00:00Z")
+        worker.event(name, run, ts="2026-04-14T00:00:00Z")
+    worker.event("a", ts="2020-01-01T00:00:00Z")
+    key = run
+    lake.flush(worker)
+    of_a = Filter("agent_name = $agent", {"agent": "a"})
+    with Model(lake, tmp_path / "model", days=30) as model:
+        model.caught_up(worker)
+
+        def told(selection: Selection, condition: Filter | None, after: int) -> list[int]:
+            frames = model.read(lambda snapshot: missed(snapshot, selection, condition, {worker.id: after}))
+            assert frames is not None
+            return [frame.seq for frame in frames if frame.kind == "event"]
+
+        assert told(Selection(), None, 0) == [2, 3, 5, 6, 7]
+        assert told(Selection(), None, 2) == [3, 5, 6, 7]
+        assert told(Selection("a"), of_a, 0) == [2, 3]
+        assert told(Selection(run=key), None, 0) == [5, 6]
+        assert told(Selection(run=key, run_id="a"), None, 0) == [5, 6, 7]
+        assert told(Selection(type="other"), None, 0) == []
