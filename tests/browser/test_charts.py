@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import BrowserContext, Page, expect
 
 from support.api import Api
-from support.browsing import Mark, marks, panel, settled, tile
+from support.browsing import Mark, marks, new_run, panel, settled, tile
 from support.waiting import eventually
 
 CHARTS = ["Runs", "Success rate", "Duration", "Tokens by model", "Cost by model"]
@@ -168,3 +170,69 @@ def test_the_axis_of_time_has_round_times_of_the_zone(
         [span, zone, wanted],
     )
     assert found == named
+
+
+def test_rows_of_any_order_are_drawn_in_the_order_of_time(page: Page) -> None:
+    ask(
+        page,
+        "SELECT TIMESTAMPTZ '2026-01-01 00:00:00Z' + n * INTERVAL 1 HOUR AS t, n / 1e5 AS v "
+        "FROM range(50) r(n) ORDER BY n DESC",
+    )
+    points, box = marks(page, "Result"), panel(page, "Result").locator("canvas").bounding_box()
+    assert box is not None
+    assert len(points) == 50
+    assert sorted(points) == points
+    assert box["x"] <= points[0].x < points[-1].x <= box["x"] + box["width"]
+    assert pointed_at(page, "Result", points[22]) == {"title": "2026-01-01 22:00:00", "lines": ["v: 0.00022"]}
+
+
+def test_a_day_is_told_as_that_day_in_every_zone(page: Page) -> None:
+    ask(page, "SELECT DATE '2026-01-01' + n::INTEGER AS day, n AS v FROM range(3) r(n)", tz="America/New_York")
+    assert pointed_at(page, "Result", marks(page, "Result")[1])["title"] == "2026-01-02 00:00:00"
+
+
+def test_times_of_other_millennia_harm_nothing(page: Page) -> None:
+    ask(
+        page,
+        "SELECT TIMESTAMPTZ '0001-01-01 00:00:00Z' AS t, 1 AS v UNION ALL SELECT TIMESTAMPTZ '2026-01-01 00:00:00Z', 2",
+    )
+    assert len(marks(page, "Result")) == 2
+
+
+def ask(page: Page, statement: str, tz: str = "UTC") -> None:
+    page.goto(f"/sql?{urlencode({'sql': statement, 'tz': tz})}")
+    expect(panel(page, "Result").locator("canvas")).to_be_visible()
+
+
+@pytest.mark.parametrize("length", [timedelta(seconds=18), timedelta(hours=30)])
+def test_all_of_a_range_that_begins_within_a_bucket_is_seen(page: Page, api: Api, length: timedelta) -> None:
+    begin = datetime(2026, 1, 2, 10, 0, 40, tzinfo=UTC)
+    times = [begin + timedelta(seconds=1), begin + length - timedelta(seconds=1)]
+    runs = [new_run(agent_name=f"within {length}", start_time=time.isoformat()) for time in times]
+    assert api.post("/api/v1/runs/batch", {"runs": runs}).status == 201
+    span = {"from": begin.isoformat(), "to": (begin + length).isoformat(), "agent_name": f"within {length}"}
+    page.goto(f"/?{urlencode(span)}")
+    settled(page)
+    box = panel(page, "Runs").locator("canvas").bounding_box()
+    assert box is not None
+    bars = [bar for series in range(2) for bar in marks(page, "Runs", series) if bar.height > 0]
+    assert bars
+    assert all(box["x"] + 54 <= bar.x <= box["x"] + box["width"] for bar in bars)
+
+
+def test_two_fingers_zoom_the_page_and_not_the_range(page: Page) -> None:
+    page.goto("/?range=24h")
+    settled(page)
+    address, plot = page.url, panel(page, "Runs").locator(".plot")
+    plot.evaluate(
+        """(plot) => {
+            const { left, top } = plot.getBoundingClientRect();
+            for (const [type, pointer, x] of [["down", 1, 100], ["down", 2, 200], ["move", 1, 80], ["move", 2, 260],
+                ["up", 1, 80], ["up", 2, 260]])
+                plot.dispatchEvent(new PointerEvent(`pointer${type}`, {
+                    pointerId: pointer, isPrimary: pointer === 1, bubbles: true, clientX: left + x, clientY: top + 40,
+                }));
+        }"""
+    )
+    assert page.url == address
+    assert plot.evaluate("(plot) => getComputedStyle(plot).touchAction") == "pan-y pinch-zoom"

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from support.api import Api
-from support.browsing import Seen, new_run, panel, settled, tile
+from support.browsing import Seen, marks, new_run, panel, settled, tile
 from support.waiting import eventually
 
 
@@ -20,7 +20,8 @@ def test_its_numbers_are_those_of_the_api(page: Page, api: Api) -> None:
     totals = api.ok("/api/v1/rollups", measures="runs,success,failure,timeout", start_time_from=week)["totals"]
     expect(tile(page, "Runs")).to_have_text(f"{totals['runs']:,}")
     expect(tile(page, "Failed")).to_have_text(f"{totals['failure'] + totals['timeout']:,}")
-    expect(panel(page, "Runs").locator("canvas")).to_be_attached()
+    settled(page)
+    assert marks(page, "Runs")
 
 
 def test_a_new_run_appears_by_itself(page: Page, api: Api) -> None:
@@ -67,7 +68,8 @@ def test_what_is_shown_can_be_taken_along(page: Page, context: BrowserContext) -
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.goto("/?range=7d")
     runs = panel(page, "Runs")
-    expect(panel(page, "Runs").locator("canvas")).to_be_attached()
+    settled(page)
+    assert marks(page, "Runs")
     with page.expect_download() as png:
         runs.get_by_role("button", name="PNG").click()
     assert png.value.path().read_bytes().startswith(b"\x89PNG")

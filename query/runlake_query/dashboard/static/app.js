@@ -166,7 +166,6 @@ function begin() {
     if (event.key === "Escape" && typing) /** @type {HTMLElement} */ (event.target).blur();
   });
   window.addEventListener("popstate", show);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => view?.show(Place.now()));
   window.addEventListener("unhandledrejection", (event) => { event.preventDefault(); shell.fail(event.reason); });
   show();
 }

@@ -42,9 +42,12 @@ function themed(name) {
 
 /** @typedef {{name: string, y: (number | null)[], colour: string, faint?: boolean, text?: string[]}} Series */
 /**
- * Times are ms since the epoch, a colour is one or the name of a custom property that has one. `x`: where the points are, or with `step`, a length in ms, where the time begins that each
- * stands for; `span`: the ends of the axis of time, without it those of the data.
- * @typedef {{kind: "bar" | "line", x: number[], zone: string, step?: number, span?: [number, number], series: Series[], format?: "percent" | "money" | "ms" | "count", label: string}} Figure
+ * Times are ms since the epoch, and `x` goes up; a colour is one, or the name of a custom property that has one. `x`:
+ * where the points are, or with `step`, a length in ms, where the time begins that each stands for; `span`: the ends of
+ * the axis of time, which is longer where points need more; without it, those of the data.
+ * @typedef {"percent" | "money" | "ms" | "count"} Format
+ * @typedef {{x: number[], zone: string, step?: number, span?: [number, number]}} TimeAxis
+ * @typedef {TimeAxis & {kind: "bar" | "line", series: Series[], format?: Format, label: string}} Figure
  */
 
 /** Up to so many points each has a mark; of more, those that stand alone, and have no line. */
@@ -55,11 +58,19 @@ const TICK_PX = 85;
 const PICTURE_PX = 300;
 
 /** @type {Record<string, (value: number) => string>} */
-const TICKS = { percent: (share) => `${Math.round(share * 100)} %`, money, ms: String, count };
+const TICKS = {
+  percent: (share) => `${Math.round(share * 100)} %`, money, ms: String,
+  count: (number) => (Number.isInteger(number) ? count(number) : shortest(number, 4)),
+};
 /** @type {Record<string, (value: number) => string>} */
 const VALUES = {
-  ...TICKS, count: exact, money: (usd) => `$${usd.toLocaleString("en", { maximumFractionDigits: 6 })}`,
+  ...TICKS, count: (number) => (Number.isInteger(number) ? exact(number) : shortest(number)), money: (usd) => `$${shortest(usd)}`,
 };
+
+/** Without the noise of binary fractions. @param {number} value @param {number} [digits] */
+function shortest(value, digits = 12) {
+  return String(Number(value.toPrecision(digits)));
+}
 
 /** A text in one line of a canvas. @param {string} text */
 function plain(text) {
@@ -212,7 +223,7 @@ function radii(y) {
 
 /** @param {Figure} figure */
 function options(figure) {
-  const { kind, x, zone, span, series, format = "count" } = figure;
+  const { kind, x, zone, step = 0, span, series, format = "count" } = figure;
   const ink = themed("--ink-2"), line = themed("--line"), strong = themed("--ink");
   const font = { family: themed("--font"), size: 11 };
   const [mode, { intersect }] = pointing(figure);
@@ -234,7 +245,8 @@ function options(figure) {
     },
     scales: {
       x: {
-        type: "linear", stacked: kind === "bar", min: span?.[0], max: span?.[1], bounds: "data", offset: false,
+        type: "linear", stacked: kind === "bar", bounds: "data", offset: false,
+        min: span && Math.min(span[0], x[0]), max: span && Math.max(span[1], /** @type {number} */ (x.at(-1)) + step),
         grid: { color: line, drawTicks: false, offset: false }, border: { display: false },
         ticks: { color: ink, font, padding: 4, autoSkip: false, maxRotation: 0, callback: named },
         afterBuildTicks: (/** @type {any} */ axis) => {

@@ -14,16 +14,16 @@ const LEAST_PX = 5;
  */
 export function marking(plot, { area, onmark, onpress }) {
   const shade = h("div", { class: "mark", hidden: true, "aria-hidden": "true" });
-  /** @type {number | null} */
+  /** Where it was pressed, and by which pointer. @type {{at: number, pointer: number} | null} */
   let begun = null;
   plot.append(shade);
 
   /** @param {PointerEvent} event @returns {[number, number] | null} */
   const marked = (event) => {
     const ends = area();
-    if (begun === null || ends === null) return null;
+    if (begun === null || begun.pointer !== event.pointerId || ends === null) return null;
     const at = Math.min(Math.max(event.clientX - plot.getBoundingClientRect().left, ends.left), ends.right);
-    const from = Math.max(Math.min(begun, at), ends.left), to = Math.max(begun, at);
+    const from = Math.max(Math.min(begun.at, at), ends.left), to = Math.min(Math.max(begun.at, at), ends.right);
     return to - from < LEAST_PX ? null : [from, to];
   };
   const end = () => {
@@ -32,11 +32,14 @@ export function marking(plot, { area, onmark, onpress }) {
   };
 
   plot.addEventListener("pointerdown", (event) => {
+    // A second finger is for the page's zoom.
+    if (begun !== null) return end();
     if (event.button !== 0 || !event.isPrimary) return;
-    begun = event.clientX - plot.getBoundingClientRect().left;
+    begun = { at: event.clientX - plot.getBoundingClientRect().left, pointer: event.pointerId };
     plot.setPointerCapture(event.pointerId);
   });
   plot.addEventListener("pointermove", (event) => {
+    if (event.pointerId !== begun?.pointer) return;
     const span = marked(event);
     shade.hidden = span === null;
     if (span === null) return;
@@ -44,10 +47,11 @@ export function marking(plot, { area, onmark, onpress }) {
     shade.style.width = `${span[1] - span[0]}px`;
   });
   plot.addEventListener("pointerup", (event) => {
-    const pressed = begun !== null, span = marked(event);
+    if (event.pointerId !== begun?.pointer) return;
+    const span = marked(event);
     end();
     if (span !== null) onmark(...span);
-    else if (pressed) onpress(event);
+    else onpress(event);
   });
   plot.addEventListener("pointercancel", end);
 }

@@ -80,13 +80,14 @@ export function sql(main, shell) {
         h("td", { class: NUMBER.test(column.type) ? "number" : "" }, cell(row[column.name]))))))));
     const time = columns[0]?.type.startsWith("TIMESTAMP") || columns[0]?.type === "DATE" ? columns[0] : undefined;
     const numbers = columns.slice(1).filter((column) => NUMBER.test(column.type));
-    const timed = time === undefined ? [] : rows.filter((row) => row[time.name] !== null);
+    const timed = time === undefined ? [] : rows.filter((row) => row[time.name] !== null)
+      .sort((one, other) => Date.parse(one[time.name]) - Date.parse(other[time.name]));
     if (time === undefined || numbers.length === 0 || timed.length < 2) { area.hidden = true; return; }
     area.hidden = false;
     void chart.draw({
       kind: "line", label: `${numbers.map((column) => column.name).join(", ")} over ${time.name}`,
-      x: timed.map((row) => Date.parse(row[time.name])), zone: place.zone,
-      series: numbers.map((column, index) => ({ name: column.name, y: timed.map((row) => row[column.name]), colour: PALETTE[index % PALETTE.length] })),
+      x: timed.map((row) => Date.parse(row[time.name])), zone: time.type === "DATE" ? "UTC" : place.zone,
+      series: numbers.map((column, index) => ({ name: column.name, y: timed.map((row) => (row[column.name] === null ? null : Number(row[column.name]))), colour: PALETTE[index % PALETTE.length] })),
     });
   }
 

@@ -17,7 +17,11 @@ const clocks = new Map();
 const DATE = new Intl.DateTimeFormat("en", { timeZone: "UTC", month: "short", day: "numeric" });
 const NAME = new Intl.DateTimeFormat("en", { timeZone: "UTC", month: "short" });
 
-/** What a clock of the zone shows at a moment, as the moment at which one in UTC shows it. @param {number} moment @param {string} zone */
+/**
+ * What a clock of the zone shows at a moment, as the moment at which one in UTC shows it; not a number outside the years
+ * 1000 to 9999.
+ * @param {number} moment @param {string} zone
+ */
 function wall(moment, zone) {
   let clock = clocks.get(zone);
   if (clock === undefined) {
@@ -39,7 +43,7 @@ function instant(shown, zone) {
 
 /**
  * The round times between two moments (ms since the epoch), at most about `wanted` of them, and the lines of what each is
- * called: the second line is there where it differs from that of the tick before.
+ * called: the second line is there where it differs from that of the tick before. None outside the years 1000 to 9999.
  * @param {number} from @param {number} to @param {string} zone an IANA name @param {number} wanted
  * @returns {{value: number, label: string[]}[]}
  */
@@ -47,6 +51,7 @@ export function timeTicks(from, to, zone, wanted) {
   const length = (to - from) / Math.max(1, wanted);
   const step = STEPS.find((one) => one >= length);
   const first = wall(from, zone), last = wall(to, zone);
+  if (Number.isNaN(first) || Number.isNaN(last)) return [];
   const shown = step === undefined ? monthly(first, last, length) : every(first, last, step);
   let before = "";
   return shown.flatMap((at) => {
