@@ -66,7 +66,7 @@ class Copies:
         self._made += 1
         name, file = f"lake_{self._made}", self._folder.catalog_copy(self._made)
         try:
-            database = lookout.attach(watch, name, file, self._cursor)
+            database = lookout.attach(watch, name, file)
         except BaseException:
             _delete(file)
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from pathlib import Path
 
 from runlake import lockfile
@@ -33,6 +34,8 @@ class Folder:
         """The process that had it before and was killed, or lost its power; 0: none."""
         for leftover in path.glob("catalog-*"):
             leftover.unlink(missing_ok=True)
+        for leftover in path.glob("*.tmp"):  # what DuckDBs had spilled
+            shutil.rmtree(leftover, ignore_errors=True)
 
     def catalog_copy(self, number: int) -> Path:
         """Where the copy of the catalog with this number goes."""

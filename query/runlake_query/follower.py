@@ -456,9 +456,9 @@ class Follower:
         self._pricing.take(prices, copy.name)
         move_window(self._cursor, self._utcnow() - self._window, copy.name)
         self._progress.applied(read_positions(self._cursor))
-        self._model.fit_threads(
-            self._cursor, sum(seq - self._applier.stored(key).seq for key, (seq, _) in flushed.items())
-        )
+        coming = sum(seq - self._applier.stored(key).seq for key, (seq, _) in flushed.items())
+        if self._model.fit_threads(self._cursor, coming):
+            self._lookout.have_background_threads()
         # What only adds to the books of a worker has no position of its own: it comes last, and is no stretch.
         rest = [Stretch(worker, 0, seq) for worker, (seq, _) in sorted(flushed.items())]
         for stretch in (*stretches, *rest):

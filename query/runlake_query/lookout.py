@@ -11,6 +11,7 @@ the lake's files. To attach a version, as the read model does for the few querie
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,11 +32,12 @@ _SQL = load_queries("runlake_query", "lookout.sql")
 class LakeDatabase:
     """A DuckDB in which versions of the catalog are attached. Any thread; closed when it is `done` and has none."""
 
-    def __init__(self, place: LakePlace, spill: Path, versions: int, *, many_threads: bool) -> None:
-        """`spill`: where a query that needs much memory may put some; `versions`: how many it takes. Raises LakeError,
-        duckdb.Error."""
-        memory_mib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**22  # a quarter of the machine's
-        self._root = connect(place=place, threads=None if many_threads else 1, memory_limit=f"{memory_mib}MiB")
+    def __init__(self, place: LakePlace, spill: Path, versions: int) -> None:
+        """`spill`: a folder of its own, where a query that needs much memory puts some, and which goes with it;
+        `versions`: how many it takes. Raises LakeError, duckdb.Error."""
+        memory_mib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**23  # an eighth of the machine's
+        self._root = connect(place=place, threads=1, memory_limit=f"{memory_mib}MiB")
+        self._spill = spill
         self._lock = threading.Lock()
         self._attached: set[str] = set()
         self._left = versions
@@ -75,6 +77,13 @@ class LakeDatabase:
             self._done = True
             self._closed_when_over()
 
+    def have_background_threads(self) -> None:
+        """Share the work of a query out among all cores, from now on: see `ReadModel.fit_threads`. Until then sorting
+        takes less memory. Raises duckdb.Error."""
+        with self._lock:
+            if not self._is_over:
+                self._cursor.execute(_SQL["all_threads"])
+
     @contextmanager
     def cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """For one thread, while a version is attached that it asks."""
@@ -84,34 +93,39 @@ class LakeDatabase:
         finally:
             cursor.close()
 
+    @property
+    def _is_over(self) -> bool:
+        return self.is_done and not self._attached
+
     def _closed_when_over(self) -> bool:
-        over = self.is_done and not self._attached
+        over = self._is_over
         if over:
             self._cursor.close()
             self._root.close()
+            shutil.rmtree(self._spill, ignore_errors=True)
         return over
 
 
 class Lookout:
-    """Attaches versions, each in the newest of its databases. One thread uses it."""
+    """Attaches versions, each in the newest of its databases. One thread at a time uses it."""
 
     def __init__(self, place: LakePlace, folder: Path, versions: int = _VERSIONS) -> None:
         """`folder`: the query process's own; `versions`: how many of them one database has."""
         self.place = place
-        self._spill = folder / "lake.tmp"
+        self._folder = folder
         self._versions = versions
+        self._made = 0
+        self._in_background = False
         self._newest: LakeDatabase | None = None
 
-    def attach(self, watch: Watch, name: str, file: Path, reading: duckdb.DuckDBPyConnection) -> LakeDatabase:
+    def attach(self, watch: Watch, name: str, file: Path) -> LakeDatabase:
         """Attach the catalog as it stands, as `name`, which whoever asked for it detaches.
 
-        `file`: where a copy of it may go, which the caller removes; `reading`: a cursor of the read model. Raises
-        LakeError, LakeUnavailable, duckdb.Error.
+        `file`: where a copy of it may go, which the caller removes. Raises LakeError, LakeUnavailable, duckdb.Error.
         """
         database = self._newest
         if database is None or database.is_done:
-            ((many_threads,),) = reading.execute(_SQL["threads"]).fetchall()
-            database = self._newest = LakeDatabase(self.place, self._spill, self._versions, many_threads=many_threads)
+            database = self._newest = self._make()
         try:
             database.attach(watch, name, file)
         except BaseException:
@@ -119,8 +133,23 @@ class Lookout:
             raise
         return database
 
+    def have_background_threads(self) -> None:
+        """Have them in the newest database, and in those that follow. Raises duckdb.Error."""
+        if not self._in_background:
+            if self._newest is not None:
+                self._newest.have_background_threads()
+            self._in_background = True
+
     def close(self) -> None:
         """Free what it holds, once none of its versions is lent any more. The next use opens another one."""
         database, self._newest = self._newest, None
         if database is not None:
             database.done()
+
+    def _make(self) -> LakeDatabase:
+        # DuckDB calls what it spills alike in every instance: in one folder they would write over each other's.
+        self._made += 1
+        database = LakeDatabase(self.place, self._folder / f"lake-{self._made}.tmp", self._versions)
+        if self._in_background:
+            database.have_background_threads()
+        return database

@@ -4,6 +4,6 @@
 -- As in `model.sql`.
 CREATE MACRO rfc3339(t) AS replace((t AT TIME ZONE 'UTC')::VARCHAR, ' ', 'T') || 'Z'
 
--- name: threads
--- Of the read model: whether it has DuckDB's background threads.
-SELECT current_setting('external_threads')::INTEGER < current_setting('threads')::INTEGER
+-- name: all_threads
+-- As many as the machine has cores, and no more only one.
+RESET GLOBAL threads

@@ -17,6 +17,8 @@ from runlake_query.streamframes import Frame
 _SQL = load_queries("runlake_query", "stream.sql")
 MAX_MISSED = 10_000
 """Frames that are sent again at most; who has missed more is told so."""
+_RUNS_AT_ONCE = 100_000
+"""Of how many runs, at most, it is asked at a time whether they pass a filter."""
 
 
 def missed(snapshot: Snapshot, selection: Selection, condition: Filter | None, since: Positions) -> list[Frame] | None:
@@ -42,13 +44,9 @@ def missed(snapshot: Snapshot, selection: Selection, condition: Filter | None, s
         of_run = _SQL["of_filter"].format(where=where) if condition else "true"
     query = _SQL["events"].format(event=EVENT, source=_SQL["recent"], of_run=of_run)
     rows = snapshot.rows(query, {**values, **bound})
-    older = _older(snapshot, selection, values)
-    if len(older) > MAX_MISSED:
+    older = _older(snapshot, selection, condition, values)
+    if older is None:
         return None
-    if older and condition is not None and selection.run is None:
-        runs = [run for run in {row[2] for row in older} if run is not None]
-        passing = {run for (run,) in snapshot.rows(_SQL["passing"].format(where=where), {"runs": runs, **bound})}
-        older = [row for row in older if row[2] in passing]
     rows += older
     found += [("event", seq, worker, event_id or "", run_id, body) for worker, seq, event_id, run_id, body in rows]
     if len(found) > MAX_MISSED:
@@ -62,14 +60,39 @@ def missed(snapshot: Snapshot, selection: Selection, condition: Filter | None, s
     return frames
 
 
-def _older(snapshot: Snapshot, selection: Selection, values: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """What of them the lake alone has, of any runs that a filter may leave; it is asked without the read model."""
+def _older(
+    snapshot: Snapshot, selection: Selection, condition: Filter | None, values: dict[str, Any]
+) -> list[tuple[Any, ...]] | None:
+    """What of them the lake alone has; it is asked without the read model, which says of which runs a filter leaves
+    them. None when those are too many."""
     (since,) = snapshot.one(_SQL["window_since"])
     followed = {f"followed_{name}": positions for name, positions in snapshot.followed().items()}
     values = {**values, **followed, "window_since": since}
+    source = _SQL["older"].format(lake=snapshot.lake)
     of_run = "true"
     if selection.run is not None:
         of_run = _SQL["of_run"]
         values |= {"run": str(selection.run), "loose": selection.run_id}
-    source = _SQL["older"].format(lake=snapshot.lake)
+    elif condition is not None:
+        runs = _runs_of_older(snapshot, condition, source, values)
+        if len(runs) > MAX_MISSED:
+            return None
+        if not runs:
+            return []
+        of_run = _SQL["of_runs"]
+        values["runs"] = runs
     return snapshot.lake_rows(_SQL["events"].format(event=EVENT, source=source, of_run=of_run), values)
+
+
+def _runs_of_older(snapshot: Snapshot, condition: Filter, source: str, values: dict[str, Any]) -> list[str]:
+    """The runs that pass a filter and have such events; some of them, when they are more than MAX_MISSED."""
+    passing = _SQL["passing"].format(where=condition.sql)
+    query = _SQL["older_runs"].format(source=source)
+    asked = {name: value for name, value in values.items() if name != "limit"}
+    found: list[str] = []
+    for batch in snapshot.lake_batches(query, asked, _RUNS_AT_ONCE):
+        runs = [run for (run,) in batch]
+        found += [run for (run,) in snapshot.rows(passing, {"runs": runs, **condition.values})]
+        if len(found) > MAX_MISSED:
+            break
+    return found

@@ -64,8 +64,9 @@ class ReadModel:
         cursor.execute(_SQL["use"])
         return cursor
 
-    def fit_threads(self, cursor: duckdb.DuckDBPyConnection, coming: int = 0) -> None:
-        """Have DuckDB's background threads once there are many runs; `coming`: how many more there may soon be.
+    def fit_threads(self, cursor: duckdb.DuckDBPyConnection, coming: int = 0) -> bool:
+        """Have DuckDB's background threads once there are many runs; `coming`: how many more there may soon be. Returns
+        whether it has them.
 
         DuckDB hands the work of every statement, however small, to its background threads, wakes them for it, and has
         the thread that asked wait in a loop that takes Python's lock each time. Where scans are long that is what makes
@@ -73,12 +74,12 @@ class ReadModel:
         and 6 ms). They come and never go again: DuckDB 1.5 takes a lock while it ends them that a query in one of them
         may be waiting for, and both wait for good.
         """
-        if not self._alone:
-            return
-        ((runs,),) = cursor.execute(_SQL["count_runs"]).fetchall()
-        if runs + coming >= MANY_RUNS:
-            self._alone = False
-            cursor.execute("SET GLOBAL external_threads = 1")  # the thread that asks; DuckDB starts the others
+        if self._alone:
+            ((runs,),) = cursor.execute(_SQL["count_runs"]).fetchall()
+            if runs + coming >= MANY_RUNS:
+                self._alone = False
+                cursor.execute("SET GLOBAL external_threads = 1")  # the thread that asks; DuckDB starts the others
+        return not self._alone
 
     def belong_to(self, cursor: duckdb.DuckDBPyConnection, lake: UUID) -> None:
         """Stamp a new read model with its lake."""

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple, TypeVar
 
 import duckdb
@@ -91,8 +91,23 @@ class Snapshot:
 
     def lake_rows(self, query: str, values: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """All rows of a query of the lake alone, of the tables that are called `lake`. Only `with_lake`."""
-        with self._lent.cursor() as cursor, self._task.at_work(cursor) if self._task else nullcontext():
+        with self._lent.cursor() as cursor, self._at_work(cursor):
             return cursor.execute(query, values or None).fetchall()
+
+    def lake_batches(self, query: str, values: dict[str, Any], size: int) -> Iterator[list[tuple[Any, ...]]]:
+        """The rows of such a query, `size` of them at a time: the read model may be asked between. Only `with_lake`."""
+        with self._lent.cursor() as cursor:
+            with self._at_work(cursor):
+                cursor.execute(query, values)
+            while True:
+                with self._at_work(cursor):
+                    rows = cursor.fetchmany(size)
+                if not rows:
+                    return
+                yield rows
+
+    def _at_work(self, cursor: duckdb.DuckDBPyConnection) -> AbstractContextManager[None]:
+        return self._task.at_work(cursor) if self._task else nullcontext()
 
     def rows(self, query: str, values: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """All rows of a query."""

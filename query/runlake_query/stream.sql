@@ -31,6 +31,12 @@ WHERE
     AND seq > coalesce(list_extract($seqs::BIGINT[], list_position($workers::UUID[], worker)), 0)
     AND seq <= list_extract($followed_seqs::BIGINT[], list_position($followed_workers::UUID[], worker))
 
+-- name: older_runs
+-- The runs of which the lake has such events.
+SELECT DISTINCT run_event_id::VARCHAR
+FROM ({source})
+WHERE run_event_id IS NOT NULL AND ($type::VARCHAR IS NULL OR type = $type::VARCHAR)
+
 -- name: window_since
 SELECT events_since::VARCHAR FROM meta
 
@@ -43,3 +49,6 @@ run_event_id IN (SELECT event_id FROM shown WHERE {where})
 
 -- name: of_run
 run_event_id = $run::UUID OR (run_event_id IS NULL AND run_id = $loose)
+
+-- name: of_runs
+run_event_id IN (SELECT unnest($runs::VARCHAR[])::UUID)

@@ -10,9 +10,11 @@ import pytest
 from runlake import wire
 from runlake.lake.place import LakePlace
 from runlake.lake.sqlitecatalog import SqliteWatch
+from runlake_query import model as model_module
 from runlake_query.books import QUARANTINE_PARAMETERS, list_quarantine
 from runlake_query.events import PARAMETERS as EVENT_PARAMETERS
 from runlake_query.events import list_events
+from runlake_query.folder import Folder
 from runlake_query.history import PARAMETERS as HISTORY_PARAMETERS
 from runlake_query.history import show_history
 from runlake_query.inventory import list_files
@@ -28,6 +30,12 @@ from support.producer import Producer
 from support.samples import started
 
 SOON = ("--flush-interval-ms", "100")
+_SORTED = """
+    SELECT number, '{salt}-' || number || repeat('{salt}', 300) AS text
+    FROM range({rows}) AS numbers(number)
+    ORDER BY hash(number + {salt}), text
+"""
+_THREADS = "SELECT current_setting('threads')::INTEGER - current_setting('external_threads')::INTEGER + 1"
 _KEPT = """
     SELECT coalesce(sum(memory_usage_bytes), 0)::BIGINT FROM duckdb_memory()
     WHERE tag IN ('OBJECT_CACHE', 'EXTERNAL_FILE_CACHE')
@@ -109,8 +117,7 @@ def test_a_database_of_versions_is_replaced_after_some_and_closed_with_the_last_
     lookout = Lookout(LakePlace.of_files(lake.catalog, lake.storage), tmp_path, versions=3)
 
     def attach(number: int) -> LakeDatabase:
-        with duckdb.connect() as reading:
-            return lookout.attach(watch, f"lake_{number}", tmp_path / f"copy-{number}", reading)
+        return lookout.attach(watch, f"lake_{number}", tmp_path / f"copy-{number}")
 
     def runs(database: LakeDatabase, number: int) -> int:
         with database.cursor() as cursor:
@@ -131,4 +138,85 @@ def test_a_database_of_versions_is_replaced_after_some_and_closed_with_the_last_
     fourth.detach("lake_3")
     with pytest.raises(duckdb.ConnectionException):
         runs(fourth, 3)
+    watch.close()
+
+
+def test_what_two_databases_spill_at_a_time_is_kept_apart_and_goes_with_them(lake: LakeWriter, tmp_path: Path) -> None:
+    worker = Worker()
+    worker.start("r")
+    lake.flush(worker)
+    rows = 200_000
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    watch = SqliteWatch(lake.catalog)
+    lookout = Lookout(LakePlace.of_files(lake.catalog, lake.storage), folder, versions=1)
+    first, second = (lookout.attach(watch, f"lake_{n}", tmp_path / f"copy-{n}") for n in (1, 2))
+
+    def wrong(asked: duckdb.DuckDBPyConnection, salt: int, rows: int) -> int:
+        """How many of the next rows do not say what they have to."""
+        found = asked.fetchmany(rows)
+        assert len(found) == rows
+        return sum(text != f"{salt}-{number}{str(salt) * 300}" for number, text in found)
+
+    with first.cursor() as one, second.cursor() as other:
+        for salt, cursor in enumerate((one, other), start=1):
+            cursor.execute("SET GLOBAL memory_limit = '64MiB'")
+            cursor.execute(_SORTED.format(salt=salt, rows=rows))
+        assert len([path for path in folder.rglob("*") if path.is_file()]) >= 2
+        assert wrong(one, 1, rows // 2) + wrong(other, 2, rows) + wrong(one, 1, rows // 2) == 0
+    second.detach("lake_2")
+    first.detach("lake_1")
+    assert list(folder.iterdir()) == []
+    watch.close()
+
+
+def test_what_a_killed_process_had_spilled_is_removed_by_the_next(tmp_path: Path) -> None:
+    for name in ("lake-7.tmp", "model.duckdb.tmp"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "duckdb_temp_storage_DEFAULT-0.tmp").write_bytes(b"x")
+    Folder(tmp_path).close()
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_database_of_versions_works_on_as_many_threads_as_the_read_model(
+    lake: LakeWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_module, "MANY_RUNS", 2)
+    worker = Worker()
+
+    def threads(model: Model) -> tuple[int, int]:
+        """How many work on a query of the read model, and on one of the lake."""
+        model.caught_up(worker)
+        with model.copies.borrow() as copy, copy.cursor() as cursor:
+            ((of_lake,),) = cursor.execute(_THREADS).fetchall()
+        ((of_model,),) = model.rows(_THREADS)
+        return of_model, of_lake
+
+    def flush(name: str) -> None:
+        worker.start(name)
+        lake.flush(worker)
+
+    flush("first")
+    with duckdb.connect() as any_one:
+        ((most,),) = any_one.execute(_THREADS).fetchall()
+    with Model(lake, tmp_path / "model") as model:
+        assert threads(model) == (1, 1)
+        flush("second")
+        assert threads(model) == (most, most)
+    with Model(lake, tmp_path / "model") as again:
+        assert threads(again) == (most, most)
+
+
+def test_databases_of_versions_that_follow_have_background_threads_too(lake: LakeWriter, tmp_path: Path) -> None:
+    watch = SqliteWatch(lake.catalog)
+    lookout = Lookout(LakePlace.of_files(lake.catalog, lake.storage), tmp_path, versions=1)
+    with duckdb.connect() as any_one:
+        most = any_one.execute(_THREADS).fetchall()
+    for number, expected in enumerate(([(1,)], most, most)):
+        if number == 1:
+            lookout.have_background_threads()
+        database = lookout.attach(watch, f"lake_{number}", tmp_path / f"copy-{number}")
+        with database.cursor() as cursor:
+            assert cursor.execute(_THREADS).fetchall() == expected
+        database.detach(f"lake_{number}")
     watch.close()
