@@ -89,7 +89,7 @@ export class Chart {
   constructor(place, told = {}) {
     this.place = place;
     this.legend = h("ul", { class: "legend" });
-    this.plot = h("div", { class: "plot" });
+    this.plot = h("div", { class: told.onzoom === undefined ? "plot" : "plot markable" });
     fill(place, this.legend, this.plot);
     this.told = told;
     /** What draws, from the first figure on. @type {any} */
@@ -117,7 +117,6 @@ export class Chart {
     // A later figure may have come meanwhile.
     if (this.closed || this.figure !== figure) return;
     this.name(figure);
-    this.plot.classList.toggle("markable", this.told.onzoom !== undefined);
     this.plot.setAttribute("role", "img");
     this.plot.setAttribute("aria-label", figure.label);
     if (this.chart === null) {
@@ -137,7 +136,8 @@ export class Chart {
   /** Of bars the one that is pointed at; of lines the time that is. @param {PointerEvent} event */
   pick(event) {
     if (this.chart === null || this.figure === null) return;
-    const [found] = this.chart.getElementsAtEventForMode(event, ...pointing(this.figure), true);
+    const how = pointing(this.figure);
+    const [found] = this.chart.getElementsAtEventForMode(event, how.mode, how, true);
     const series = this.figure.series[found?.datasetIndex];
     if (series !== undefined) this.told.onpick?.(series.name, found.index);
   }
@@ -192,9 +192,9 @@ function ends(axis, from, to) {
   return [Math.round(axis.getValueForPixel(from)), Math.round(axis.getValueForPixel(to))];
 }
 
-/** How what is pointed at is found. @param {Figure} figure @returns {[string, {intersect: boolean}]} */
+/** How what is pointed at is found. @param {Figure} figure */
 function pointing(figure) {
-  return figure.kind === "bar" ? ["point", { intersect: true }] : ["index", { intersect: false }];
+  return figure.kind === "bar" ? { mode: "point", intersect: true } : { mode: "index", intersect: false };
 }
 
 /** A figure as Chart.js takes it. @param {Figure} figure */
@@ -226,11 +226,10 @@ function options(figure) {
   const { kind, x, zone, step = 0, span, series, format = "count" } = figure;
   const ink = themed("--ink-2"), line = themed("--line"), strong = themed("--ink");
   const font = { family: themed("--font"), size: 11 };
-  const [mode, { intersect }] = pointing(figure);
   return {
     animation: false, responsive: true, maintainAspectRatio: false, parsing: false, font, color: ink,
     events: ["mousemove", "mouseout", "touchstart", "touchmove"],
-    interaction: { mode, intersect },
+    interaction: pointing(figure),
     layout: { padding: { top: 6, right: 8 } },
     plugins: {
       legend: { display: false },

@@ -21,7 +21,7 @@ export function marking(plot, { area, onmark, onpress }) {
   /** @param {PointerEvent} event @returns {[number, number] | null} */
   const marked = (event) => {
     const ends = area();
-    if (begun === null || begun.pointer !== event.pointerId || ends === null) return null;
+    if (begun === null || ends === null) return null;
     const at = Math.min(Math.max(event.clientX - plot.getBoundingClientRect().left, ends.left), ends.right);
     const from = Math.max(Math.min(begun.at, at), ends.left), to = Math.min(Math.max(begun.at, at), ends.right);
     return to - from < LEAST_PX ? null : [from, to];
