@@ -266,7 +266,7 @@ def test_a_bad_message_in_a_push_is_kept_and_its_neighbours_are_stored(served: S
 
 @pytest.mark.parametrize("frames", [1, 3], ids=["one frame", "three frames"])
 def test_a_push_that_cannot_be_read_is_kept(frames: int, served: Site, producer: Producer) -> None:
-    parts = [uuid4().bytes for _ in range(frames)]
+    parts = [msgspec.msgpack.encode(str(uuid4())) for _ in range(frames)]
     push(served.push_endpoint, *parts)
     ((name, reason),) = pushed(
         served, producer, "SELECT producer, reason FROM quarantine WHERE raw = ?", b"".join(parts)
