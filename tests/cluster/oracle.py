@@ -5,8 +5,12 @@ them; and every query process tells the same."""
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import duckdb
 import pytest
 
 from runlake.lake.attach import read_lake
@@ -47,30 +51,37 @@ class ClusterFacts(NamedTuple):
     out_of_order: int
 
 
-def cluster_facts(cluster: Cluster) -> ClusterFacts:
-    """Read the lake as it stands."""
+@contextmanager
+def _lake(cluster: Cluster) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The lake as it stands."""
     with pytest.MonkeyPatch.context() as environment:
         for name, value in cluster.lake_env.items():
             environment.setenv(name, value)
         with read_lake(cluster.place) as connection:
+            yield connection
 
-            def one(sql: str) -> int:
-                row = connection.execute(sql).fetchone()
-                assert row is not None
-                return int(row[0])
 
-            return ClusterFacts(
-                messages=one(f"SELECT count(*) FROM {_LOG}"),
-                distinct_ids=one(f"SELECT count(DISTINCT event_id) FROM {_LOG}"),
-                distinct_positions=one(f"SELECT count(DISTINCT (worker, seq)) FROM {_LOG}"),
-                positions_flushed=one("SELECT coalesce(sum(last_seq - first_seq + 1), 0) FROM lake.flushes"),
-                outside_of_flushes=one(_OUTSIDE_OF_FLUSHES),
-                unbalanced_batches=one(
-                    "SELECT count(*) FROM lake.deliveries WHERE received <> accepted + duplicate + rejected"
-                ),
-                accepted_in_books=one("SELECT coalesce(sum(accepted), 0) FROM lake.deliveries"),
-                out_of_order=one(_OUT_OF_ORDER),
-            )
+def cluster_facts(cluster: Cluster) -> ClusterFacts:
+    """Read the lake as it stands."""
+    with _lake(cluster) as connection:
+
+        def one(sql: str) -> int:
+            row = connection.execute(sql).fetchone()
+            assert row is not None
+            return int(row[0])
+
+        return ClusterFacts(
+            messages=one(f"SELECT count(*) FROM {_LOG}"),
+            distinct_ids=one(f"SELECT count(DISTINCT event_id) FROM {_LOG}"),
+            distinct_positions=one(f"SELECT count(DISTINCT (worker, seq)) FROM {_LOG}"),
+            positions_flushed=one("SELECT coalesce(sum(last_seq - first_seq + 1), 0) FROM lake.flushes"),
+            outside_of_flushes=one(_OUTSIDE_OF_FLUSHES),
+            unbalanced_batches=one(
+                "SELECT count(*) FROM lake.deliveries WHERE received <> accepted + duplicate + rejected"
+            ),
+            accepted_in_books=one("SELECT coalesce(sum(accepted), 0) FROM lake.deliveries"),
+            out_of_order=one(_OUT_OF_ORDER),
+        )
 
 
 def settled(cluster: Cluster, expected: int) -> ClusterFacts:
@@ -105,22 +116,25 @@ def judge(facts: ClusterFacts, expected: int) -> None:
 
 
 def judge_query_processes(cluster: Cluster) -> None:
-    """At the latest position of the log, every query process exports the same runs and events."""
-    position = _latest_position(cluster)
+    """Where the lake ends, every query process exports the same runs and events."""
+    position = _lake_position(cluster)
     told = [_exports(cluster, query.url, position) for query in cluster.queries]
     for query, exports in zip(cluster.queries[1:], told[1:], strict=True):
         for path, rows in exports.items():
-            assert rows == told[0][path], f"{path}: {query.name} tells other rows than {cluster.queries[0].name}"
+            others = told[0][path]
+            only, missing = sorted(Counter(rows) - Counter(others)), sorted(Counter(others) - Counter(rows))
+            assert not only and not missing, (
+                f"{path} at {position}: {query.name} tells {len(rows):,} rows, and {cluster.queries[0].name}"
+                f" {len(others):,}; {len(only):,} and {len(missing):,} differ, such as {only[:2]} and {missing[:2]}"
+            )
 
 
-def _latest_position(cluster: Cluster) -> str:
-    """The highest position of each worker that any query process tells."""
-    highest: dict[str, int] = {}
-    for query in cluster.queries:
-        for part in cluster.get(query.url, "/api/v1/runs", limit=1).headers["runlake-position"].split(","):
-            worker, _, seq = part.strip().rpartition(":")
-            highest[worker] = max(highest.get(worker, 0), int(seq))
-    return ",".join(f"{worker}:{seq}" for worker, seq in sorted(highest.items()))
+def _lake_position(cluster: Cluster) -> str:
+    """The last position of each worker in the lake. What query processes tell would not do: they may all be behind, and
+    then the first one asked exports less than the next."""
+    with _lake(cluster) as connection:
+        rows = connection.execute("SELECT worker::VARCHAR, max(last_seq) FROM lake.flushes GROUP BY worker").fetchall()
+    return ",".join(f"{worker}:{seq}" for worker, seq in sorted(rows))
 
 
 def _exports(cluster: Cluster, url: str, position: str) -> dict[str, Any]:
