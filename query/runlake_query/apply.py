@@ -38,6 +38,7 @@ from runlake_query.fieldsused import FieldsUsed
 from runlake_query.largespan import SpanRows, apply_rows, span_rows
 from runlake_query.merges import Merges
 from runlake_query.positions import Positions
+from runlake_query.runcounts import COUNTED, RunCounts
 
 _WINDOW_SLACK = timedelta(hours=6)
 """How much older than the window events may get before they are forgotten: one deletion for many."""
@@ -182,6 +183,7 @@ class Applier:
         self._workers: dict[UUID, int] = {}
         self._merges = Merges(cursor)
         self._used = FieldsUsed(cursor)
+        self._counts = RunCounts(cursor)
 
     def stored(self, worker: UUID) -> Stored:
         """How far this worker's log is reflected."""
@@ -196,6 +198,7 @@ class Applier:
         """The read model was emptied: nothing is reflected any more."""
         self._stored.clear()
         self._used.forget()
+        self._counts.forget()
 
     def apply_lake(self, source: Source, worker: UUID, upto: int, segment: int, *, whole: bool = True) -> int:
         """Bring the read model up to `upto` of what the lake has; returns how many messages that added.
@@ -254,6 +257,7 @@ class Applier:
         """The same for the rows of a large span, from where they are."""
         found = apply_rows(cursor, rows)
         self._used.add(found.fields)
+        self._counts.add(rows.inserted)
         self._replace_runs(found.stored, found.counted, found.stored)
         for statement in RECOUNT_UNSTARTED:
             cursor.execute(statement)
@@ -262,7 +266,8 @@ class Applier:
     def refold(self, lake: str, runs: str) -> int:
         """In a transaction: fold runs anew from what the lake, attached as `lake`, has confirmed; `runs` is a query of
         their ids. Returns how many the lake knows. Raises duckdb.Error."""
-        for name in ("drop_runs", "stage_changes_of", "stage_events_of"):
+        self.drop(runs)
+        for name in ("stage_changes_of", "stage_events_of"):
             self._cursor.execute(SQL[name].format(lake=lake, runs=runs))
         self._filled |= {"new_changes", "new_events", "touched", "merged"}
         self._cursor.execute(SQL["touch"])
@@ -271,6 +276,13 @@ class Applier:
             self._cursor.execute(MERGE_ALONE)
         self._replace_runs(0, 0, known)
         return int(known)
+
+    def drop(self, runs: str) -> int:
+        """In a transaction: take runs out; `runs` is a query of their ids. Returns how many were there. Raises
+        duckdb.Error."""
+        self._counts.take_away(runs)
+        ((dropped,),) = self._cursor.execute(SQL["drop_runs"].format(runs=runs)).fetchall()
+        return int(dropped)
 
     def go_back(self, worker: UUID) -> None:
         """In a transaction: no more of a worker is reflected than the lake has confirmed."""
@@ -312,7 +324,8 @@ class Applier:
                 merge = self._merges.name(worker, fields, stored=bool(stored_runs))
                 self._used.add(fields)
                 self._execute(merge, rows.changes or "[]")
-            self._replace_runs(stored_runs, counted, runs)
+            counts = runs > stored_runs or not COUNTED.isdisjoint(rows.fields)
+            self._replace_runs(stored_runs, counted, runs, counts=counts)
         if rows.commits:
             self._execute(f"associate_{number}", rows.commits)
         if rows.loose:
@@ -339,8 +352,11 @@ class Applier:
         if undone and whole:
             self._cursor.execute(SQL["keep_open"], values)
 
-    def _replace_runs(self, stored: int, counted: int, runs: int) -> None:
-        """Put the `merged` runs in the place of those that are stored, and add the counts of new events to others."""
+    def _replace_runs(self, stored: int, counted: int, runs: int, *, counts: bool = True) -> None:
+        """Put the `merged` runs in the place of those that are stored, and add the counts of new events to others;
+        `counts`: it may change how many runs there are of some kind."""
+        if runs and counts:
+            self._counts.replace(stored=bool(stored))
         if stored:
             self._execute("drop_stored")
         if runs:
@@ -396,6 +412,7 @@ class Applier:
         except BaseException:
             self._stored.clear()
             self._used.forget()
+            self._counts.forget()
             raise
         finally:
             self._filled.clear()

@@ -23,6 +23,7 @@ CREATE OR REPLACE TEMP TABLE touched (
     event_id UUID, events BIGINT, first_event_at TIMESTAMPTZ, last_event_at TIMESTAMPTZ, changed BOOLEAN, place BIGINT
 );
 CREATE OR REPLACE TEMP TABLE merged AS SELECT * FROM runs LIMIT 0;
+CREATE OR REPLACE TEMP TABLE summed_counts AS SELECT * FROM run_counts LIMIT 0;
 CREATE OR REPLACE TEMP TABLE summed AS SELECT * FROM producers LIMIT 0;
 CREATE OR REPLACE TEMP TABLE merged_ranges AS SELECT * FROM producer_ranges LIMIT 0
 
@@ -82,6 +83,7 @@ COPY (
 INSERT INTO {table} BY NAME FROM read_parquet({file})
 
 -- name: drop_runs
+-- Runs by their ids.
 DELETE FROM runs WHERE event_id IN ({runs})
 
 -- name: stage_changes_of

@@ -12,6 +12,7 @@ from runlake.lake.duck import quote
 from runlake.lake.lines import LINE_COLUMNS
 from runlake.lake.schema import COMMIT_FIELDS, changes_query, fold_query, shown_expressions
 from runlake.sqlfile import load_queries
+from runlake_query import runcounts
 from runlake_query.pricing import LOOK_AT_MERGED, PRICE_MERGED
 
 SQL = load_queries("runlake_query", "apply.sql")
@@ -99,6 +100,7 @@ LOOSE = ("add_loose_events", "begin_loose_events")
 PREPARED: dict[str, str] = {
     "feed_touch": SQL["feed_touch"].format(rows=_rows(_COUNT_COLUMNS)),
     **{f"feed_{name}": SQL[name].format(rows=_rows(_COUNT_COLUMNS)) for name in LOOSE},
+    **runcounts.PREPARED,
     "look_at_merged": LOOK_AT_MERGED,
     "price_merged": PRICE_MERGED,
     "stage_books": SQL["stage_books"].format(upto=_text(2), rows=_lines(*_BOOK_COLUMNS)),

@@ -22,10 +22,11 @@ STALE_AT = "stale_at"
 
 
 class Where(NamedTuple):
-    """A condition, and the values that it binds."""
+    """A condition, the values that it binds, and the names of the filters that it is made of."""
 
     sql: str
     values: dict[str, Any]
+    filters: frozenset[str]
 
 
 def where(parameters: Parameters, prefix: str = "") -> Where:
@@ -34,10 +35,12 @@ def where(parameters: Parameters, prefix: str = "") -> Where:
     `prefix` goes before the names of bound values, so that several conditions fit into one query.
     """
     conditions: list[str] = []
+    filters: set[str] = set()
     values: dict[str, Any] = {}
 
     def add(name: str, value: Any) -> None:
         if value is not None:
+            filters.add(name)
             values[f"{prefix}{name}"] = value
             conditions.append(_SQL[name].format(value=f"${prefix}{name}"))
 
@@ -48,6 +51,7 @@ def where(parameters: Parameters, prefix: str = "") -> Where:
         if given:
             bound = {f"{prefix}{column}_{number}": value for number, value in enumerate(given)}
             values.update(bound)
+            filters.add(column)
             names = ", ".join(f"${name}" for name in bound)
             conditions.append(_SQL["any_of"].format(column=column, value=names))
     for name in _TIMES:
@@ -58,9 +62,10 @@ def where(parameters: Parameters, prefix: str = "") -> Where:
     add("q", parameters.text("q") or None)
     add("root", parameters.boolean("root"))
     if (stale := parameters.boolean("stale")) is not None:
+        filters.add("stale")
         values |= {f"{prefix}stale": stale, f"{prefix}{STALE_AT}": parameters.now().isoformat()}
         conditions.append(_SQL["stale"].format(value=f"${prefix}stale", is_stale=is_stale(prefix)))
-    return Where("\n    AND ".join(conditions) or "true", values)
+    return Where("\n    AND ".join(conditions) or "true", values, frozenset(filters))
 
 
 def is_stale(prefix: str = "") -> str:

@@ -30,7 +30,7 @@ class SpanRows(NamedTuple):
     changes: str
     events: str
     inserted: str
-    """The runs that were inserted for it and have no price yet."""
+    """The runs that were inserted for it."""
 
 
 class Applied(NamedTuple):
@@ -50,8 +50,7 @@ class Applied(NamedTuple):
 def span_rows(lake: str, worker: UUID, after: int, upto: int) -> SpanRows:
     """The rows of the positions `after` < seq ≤ `upto` of a worker, in the lake attached as `lake`."""
     values = {"lake": lake, "worker": quote(str(worker)), "after": after, "upto": upto}
-    unpriced = _SQL["unpriced"].format(**values, needed=NEEDED)
-    return SpanRows(_SQL["changes"].format(**values), _SQL["events"].format(**values), f"({unpriced})")
+    return SpanRows(*(_SQL[name].format(**values) for name in ("changes", "events", "inserted")))
 
 
 def apply_rows(cursor: duckdb.DuckDBPyConnection, rows: SpanRows) -> Applied:
@@ -71,8 +70,9 @@ def apply_rows(cursor: duckdb.DuckDBPyConnection, rows: SpanRows) -> Applied:
         new_changes = _SQL["of_new"].format(changes=rows.changes)
     of_new = [changes_query(new_changes), _SQL["counts"].format(runs=_SQL["new"])]
     cursor.execute(_SQL["insert"].format(fold=_fold(of_new, fields), **shown_expressions()))
-    if _row(cursor, _SQL["count_unpriced"].format(unpriced=rows.inserted))[0]:
-        cursor.execute(_SQL["price"].format(priced=priced_query(rows.inserted, "prices")))
+    unpriced = _SQL["unpriced"].format(inserted=rows.inserted, needed=NEEDED)
+    if _row(cursor, _SQL["count_unpriced"].format(unpriced=unpriced))[0]:
+        cursor.execute(_SQL["price"].format(priced=priced_query(f"({unpriced})", "prices")))
     if "commit_hash" in fields:
         cursor.execute(SQL["associate"].format(rows=rows.changes))
     if loose:

@@ -7,6 +7,10 @@
 -- name: events
 (SELECT * FROM {lake}.events WHERE worker = {worker}::UUID AND seq > {after} AND seq <= {upto})
 
+-- name: inserted
+-- Before those that were stored are replaced.
+(SELECT *, rowid AS place FROM runs WHERE worker = {worker}::UUID AND seq > {after})
+
 -- name: count
 SELECT
     (SELECT count(*) FROM {events}),
@@ -79,9 +83,9 @@ GROUP BY run_id
 
 -- name: unpriced
 -- Runs that were inserted and have a cost to be computed.
-SELECT rowid AS place, model, start_time, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_usd
-FROM runs
-WHERE worker = {worker}::UUID AND seq > {after} AND priced_by IS NULL AND {needed}
+SELECT place, model, start_time, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_usd
+FROM {inserted}
+WHERE priced_by IS NULL AND {needed}
 
 -- name: count_unpriced
 SELECT count(*) FROM ({unpriced})

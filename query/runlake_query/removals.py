@@ -58,7 +58,7 @@ class Removals:
             cursor.execute(_SQL["outlived"], {"settled": sorted(self._settled)})
             ((outlived, waiting),) = cursor.execute(_SQL["count_outlived"]).fetchall()
             settled = {name for (name,) in cursor.execute(_SQL["settled"]).fetchall()}
-            ((runs,),) = cursor.execute(_SQL["runs"]).fetchall()
+            runs = self._applier.drop(_SQL["gone"])
             if outlived > waiting:
                 runs += self._applier.refold(lake, "SELECT event_id FROM outlived WHERE flushed")
             for name in ("events", "associations"):
@@ -69,4 +69,4 @@ class Removals:
             self._changed()
         self._settled |= settled
         self._seen, self._waiting = found, bool(waiting)
-        return int(runs)
+        return runs

@@ -44,13 +44,14 @@ SELECT count(*), count(*) FILTER (NOT flushed) FROM outlived
 -- name: settled
 SELECT name FROM outlived WHERE flushed
 
--- name: runs
+-- name: gone
 -- A run whose start came after the removal is another one. One of which more has come that the lake does not have yet
 -- stays until it does: only here is what has come.
-DELETE FROM runs USING removed
+SELECT runs.event_id
+FROM runs
+JOIN removed ON removed.run_event_id = runs.event_id
 WHERE
-    runs.event_id = removed.run_event_id
-    AND runs.event_id NOT IN (SELECT event_id FROM outlived WHERE NOT flushed)
+    runs.event_id NOT IN (SELECT event_id FROM outlived WHERE NOT flushed)
     AND coalesce(runs.worker = removed.worker, true)
     AND coalesce(runs.created_seq, runs.seq, 0) <= removed.last_seq
 

@@ -19,6 +19,7 @@ from runlake_query.parameters import Microseconds, Parameters, encode_cursor
 from runlake_query.positions import Positions
 from runlake_query.problems import InvalidParameter, NotFound
 from runlake_query.reader import Snapshot
+from runlake_query.runcounts import COUNTED
 from runlake_query.starttimes import StartTimes
 from runlake_query.totals import Totals
 
@@ -69,7 +70,8 @@ def list_runs(snapshot: Snapshot, parameters: Parameters, memory: ListMemory | N
         raise InvalidParameter("offset", "cannot be combined with cursor")
 
     def count() -> int:
-        (found,) = snapshot.one(_SQL["count"].format(where=condition.sql, shown=snapshot.shown), condition.values)
+        query = _SQL["sum_of_counts" if condition.filters <= COUNTED else "count"]
+        (found,) = snapshot.one(query.format(where=condition.sql, shown=snapshot.shown), condition.values)
         return int(found)
 
     total = memory.totals.of(condition, snapshot.state, count) if memory else count()
@@ -117,8 +119,9 @@ def _nearest_page(
     if memory is not None:
         since = memory.starts.since(snapshot, offset + limit + 1, total, cursor.start_us if cursor else None)
         if since is not None:
-            bound = Where(f"{condition.sql} AND {_SQL['since']}", {**condition.values, "since": since})
-            places = _page(snapshot, bound, limit, offset, cursor)
+            bound = f"{condition.sql} AND {_SQL['since']}"
+            bounded = condition._replace(sql=bound, values={**condition.values, "since": since})
+            places = _page(snapshot, bounded, limit, offset, cursor)
             if len(places) > limit:
                 return places
     return _page(snapshot, condition, limit, offset, cursor)
@@ -150,16 +153,21 @@ def _bodies(
     found = {event_id: body.decode() for event_id, body in known.items()}
     missing = [place for place in places if place.event_id not in found]
     if missing and condition is not None and memory is not None and memory.starts.any(snapshot):
+        first, end = missing[0], missing[-1]
+        conditions = (condition.sql, _SQL["not_before_first"], _SQL["not_after_end"])
+        query = _SQL["bodies_of_page"].format(
+            run=_run_of(snapshot.traits.used_fields), shown=snapshot.shown, where=" AND ".join(conditions)
+        )
         values = {
             **condition.values,
-            "first_start": missing[-1].start_us,
-            "last_start": missing[0].start_us,
-            "event_ids": ",".join(str(place.event_id) for place in missing),
+            "first_time": first.start_us,
+            "first_id": str(first.event_id),
+            "end_time": end.start_us,
+            "end_id": str(end.event_id),
+            "rows": len(places),
         }
-        query = _SQL["bodies_of_page"].format(
-            run=_run_of(snapshot.used_fields()), shown=snapshot.shown, where=condition.sql
-        )
-        found |= {UUID(event_id): body for event_id, body in snapshot.rows(query, values)}
+        rows = snapshot.rows(query, values)
+        found |= {UUID(event_id): body for event_id, body in rows}
     elif missing:
         rows = snapshot.of_lists(
             _SQL["bodies"].format(run=RUN),

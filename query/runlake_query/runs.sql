@@ -3,6 +3,10 @@
 -- name: count
 SELECT count(*) FROM {shown} WHERE {where}
 
+-- name: sum_of_counts
+-- The same where the condition is on nothing but what runs are counted by.
+SELECT coalesce(sum(runs), 0)::BIGINT FROM run_counts WHERE {where}
+
 -- name: page
 -- Where the runs of one page are, newest start first: two narrow columns are searched, and the runs themselves are read by
 -- `bodies` for the page alone.
@@ -15,6 +19,10 @@ LIMIT $rows OFFSET $skip
 -- name: after_cursor
 start_time <= make_timestamptz($cursor_time)
     AND (start_time < make_timestamptz($cursor_time) OR event_id < $cursor_id::UUID)
+
+-- name: not_before_first
+start_time <= make_timestamptz($first_time)
+    AND (start_time < make_timestamptz($first_time) OR event_id <= $first_id::UUID)
 
 -- name: not_after_end
 start_time >= make_timestamptz($end_time)
@@ -29,14 +37,10 @@ WHERE
     AND start_time IN (SELECT make_timestamptz(unnest($2::BIGINT[])))
 
 -- name: bodies_of_page
--- The same for consecutive runs of a list: its own conditions and the range of their starts are filters of the scan, so that
--- of all other columns those rows alone are read (10 million runs, 100 of them far apart: 60 ms of processor time, else 240).
-SELECT event_id::VARCHAR, {run}
-FROM {shown}
-WHERE
-    {where}
-    AND start_time BETWEEN make_timestamptz($first_start) AND make_timestamptz($last_start)
-    AND event_id IN (SELECT unnest(string_split($event_ids, ','))::UUID)
+-- The same for consecutive runs of a list: its own conditions, and where they begin and end, are filters of the scan, so that
+-- of all other columns those rows alone are read (10 million runs, 100 of them far apart: 36 ms of processor time, else 140).
+-- They are no more than `$rows`; to say so costs a tenth less, for then they are not gathered in the order of the table.
+SELECT event_id::VARCHAR, {run} FROM {shown} WHERE {where} LIMIT $rows
 
 -- name: since
 -- A run starts at or after it.

@@ -111,7 +111,7 @@ def test_ranges_at_the_ends_of_time_are_harmless(api: Api, tz: str) -> None:
 def test_a_total_is_counted_once_for_all_who_ask_at_the_same_position() -> None:
     totals, worker = Totals(), UUID(int=1)
     at_five = State({worker: 5}, 0)
-    some, other = Where("a = $a", {"a": 1}), Where("a = $a", {"a": 2})
+    some, other = Where("a = $a", {"a": 1}, frozenset("a")), Where("a = $a", {"a": 2}, frozenset("a"))
     begun, go_on = threading.Event(), threading.Event()
     counted: list[int] = []
 
@@ -140,5 +140,5 @@ def test_a_count_that_fails_is_not_kept() -> None:
         raise ArithmeticError
 
     with pytest.raises(ArithmeticError):
-        totals.of(Where("true", {}), State({}, 0), fail)
-    assert totals.of(Where("true", {}), State({}, 0), lambda: 3) == 3
+        totals.of(Where("true", {}, frozenset()), State({}, 0), fail)
+    assert totals.of(Where("true", {}, frozenset()), State({}, 0), lambda: 3) == 3

@@ -108,7 +108,7 @@ async def test_a_page_is_found_in_a_stretch_of_a_long_history_or_in_all_of_it(la
 
 def test_an_end_is_taken_anew_when_the_list_has_grown_much() -> None:
     pages, end = NewestPages(), Place(5, UUID(int=1))
-    all_runs, some = Where("true", {}), Where("agent_name IN ($a)", {"a": "x"})
+    all_runs, some = Where("true", {}, frozenset()), Where("agent_name IN ($a)", {"a": "x"}, frozenset({"agent_name"}))
     assert pages.end(all_runs, 10, 20) is None
     pages.ended(all_runs, 10, 20, end)
     assert pages.end(all_runs, 10, 20) == pages.end(all_runs, 10, 1_020) == end

@@ -29,6 +29,16 @@ from support.processes import wait_until
 
 T = TypeVar("T")
 NOW = datetime(2026, 4, 15, tzinfo=UTC)
+_MISCOUNTED = """
+    SELECT agent_name, job_type, status, sum(runs)
+    FROM (
+        SELECT * FROM run_counts
+        UNION ALL
+        SELECT agent_name, job_type, status, -1 FROM runs WHERE created_at IS NOT NULL
+    )
+    GROUP BY agent_name, job_type, status
+    HAVING sum(runs) <> 0
+"""
 
 
 class HasCatalog(Protocol):
@@ -105,6 +115,10 @@ class Model:
         """Every run that is shown, every field as text."""
         return sorted([list(row) for row in self.rows(shown_runs("shown"))])
 
+    def miscounted(self) -> list[tuple[Any, ...]]:
+        """The kinds of runs of which the read model has other counts than there are runs, and by how many."""
+        return self._cursor.execute(_MISCOUNTED).fetchall()
+
     def __enter__(self) -> Model:
         self._follower.start()
         return self
@@ -113,6 +127,8 @@ class Model:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._follower.stop()
+        if kind is None:
+            assert self.miscounted() == []
         self.reader.close()
         self.copies.close()
         self.model.close()
