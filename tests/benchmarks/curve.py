@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import tempfile
 from contextlib import closing
@@ -13,10 +12,11 @@ from time import perf_counter
 import zmq
 
 from benchmarks.figures import figure, percentile
+from benchmarks.processor import cpu_s
 from runlake import wire
 from runlake.curve import ClientKeys
 from support.keys import Keys, knocking
-from support.processes import Process, Site
+from support.processes import Site
 from support.producer import Producer
 from support.rawproducer import RawProducer
 from support.samples import events
@@ -38,11 +38,11 @@ def _measure(messages: int, acks: int, connections: int, with_keys: bool) -> Non
             with RawProducer(site.ingest_endpoint, keys) as producer:
                 batches = producer.prepare(messages, wire.MAX_BATCH_MESSAGES)
                 producer.position()  # connected
-                begun, used = perf_counter(), _cpu_s(ingest)
+                begun, used = perf_counter(), cpu_s(ingest)
                 assert producer.send_all(batches) == messages
                 took = perf_counter() - begun
                 producer.flush()
-                used = _cpu_s(ingest) - used
+                used = cpu_s(ingest) - used
             figure("durable events", messages / took, "1/s", **facts, messages=messages, path="wire")
             figure("processor time of the worker", used / messages * 1e6, "us/event", **facts, messages=messages)
             _acks(site.ingest_endpoint, keys, acks, facts)
@@ -70,12 +70,6 @@ def _connections(endpoint: str, keys: ClientKeys | None, count: int, facts: dict
             assert knock.let_in()
             costs.append((perf_counter() - begun) * 1_000)
     figure("connection made", median(costs), "ms", **facts, connections=count)
-
-
-def _cpu_s(process: Process) -> float:
-    """What a process and its threads have used, in seconds; the flush to the lake is in it."""
-    fields = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _free_port() -> int:

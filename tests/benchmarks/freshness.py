@@ -10,7 +10,6 @@ RunLake process: all share the machine's cores.
 from __future__ import annotations
 
 import http.client
-import os
 import random
 import subprocess
 import sys
@@ -27,6 +26,7 @@ import msgspec
 
 import runlake
 from benchmarks.figures import figure, percentile
+from benchmarks.processor import cpu_s
 from support.processes import Process, Site, wait_until
 from support.streaming import Stream
 
@@ -76,7 +76,7 @@ def _at_rate(site: Site, ingest: Process, query: Process, url: str, rate: int, s
     with _child("load", site.ingest_endpoint, rate - round(2 * pace)) as load, _Watch(url, job_type="probe") as watch:
         asker = _Asker(url)
         threading.Event().wait(1)
-        before = _cpu(ingest), _cpu(query)
+        before = cpu_s(ingest), cpu_s(query)
         begun = perf_counter()
         for kind in KINDS:
             with _Probes(emitter, kind, pace, seconds) as probes:
@@ -84,7 +84,7 @@ def _at_rate(site: Site, ingest: Process, query: Process, url: str, rate: int, s
             took[kind] += [seen[run_id] - emitted for run_id, emitted in probes.emitted.items()]
             took["SSE"] += [watch.heard_at(run_id) - emitted for run_id, emitted in probes.emitted.items()]
         elapsed = perf_counter() - begun
-        used = _cpu(ingest) - before[0], _cpu(query) - before[1]
+        used = cpu_s(ingest) - before[0], cpu_s(query) - before[1]
         reached = float(_end(load)) + 2 * len(took["SSE"]) / elapsed
         asker.close()
     emitter.close(1)
@@ -99,11 +99,11 @@ def _at_rate(site: Site, ingest: Process, query: Process, url: str, rate: int, s
 def _idle(ingest: Process, query: Process, seconds: float) -> None:
     pause = threading.Event()
     pause.wait(3)  # what belongs to the start is over
-    before, begun = (_cpu(ingest), _cpu(query)), perf_counter()
+    before, begun = (cpu_s(ingest), cpu_s(query)), perf_counter()
     pause.wait(seconds)
     elapsed = perf_counter() - begun
     for name, process, was in zip(("ingest", "query"), (ingest, query), before, strict=True):
-        figure(f"CPU of idle {name}", max(0.001, 100 * (_cpu(process) - was) / elapsed), "% of one core")
+        figure(f"CPU of idle {name}", max(0.001, 100 * (cpu_s(process) - was) / elapsed), "% of one core")
 
 
 def _end(child: subprocess.Popen[str]) -> str:
@@ -214,9 +214,3 @@ class _Watch(Stream):
         """When the stream first told of a run."""
         wait_until(lambda: run_id in self.first_heard, "the stream tells of the run")
         return self.first_heard[run_id]
-
-
-def _cpu(process: Process) -> float:
-    """Seconds of processor time that a process has used."""
-    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

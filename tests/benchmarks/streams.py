@@ -6,7 +6,6 @@ figures say both, and how many clients were short of it (none should be).
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ import msgspec
 
 import runlake
 from benchmarks.figures import figure
+from benchmarks.processor import cpu_s
 from support.processes import Process, Site
 
 TESTS = Path(__file__).parents[1]
@@ -42,7 +42,7 @@ def _watched(site: Site, ingest: Process, query: Process, url: str, clients: int
         for watcher in watchers:
             assert watcher.stdout
             assert watcher.stdout.readline() == "ready\n"
-        before, begun = [_cpu(process) for process in (query, ingest)], monotonic()
+        before, begun = [cpu_s(process) for process in (query, ingest)], monotonic()
         emitted = _emit(site.ingest_endpoint, rate, seconds)
         for watcher in watchers:  # each ends when all of its clients have heard of so many
             assert watcher.stdin
@@ -50,7 +50,7 @@ def _watched(site: Site, ingest: Process, query: Process, url: str, clients: int
             watcher.stdin.flush()
         heard = [msgspec.json.decode(watcher.stdout.readline()) for watcher in watchers if watcher.stdout]
         took = monotonic() - begun
-        used = [_cpu(process) - was for process, was in zip((query, ingest), before, strict=True)]
+        used = [cpu_s(process) - was for process, was in zip((query, ingest), before, strict=True)]
     finally:
         for watcher in watchers:
             watcher.kill()
@@ -84,9 +84,3 @@ def _emit(endpoint: str, rate: int, seconds: float) -> int:
     emitter.flush(60)
     emitter.close(1)
     return sent
-
-
-def _cpu(process: Process) -> float:
-    """Seconds of processor time that a process has used."""
-    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
