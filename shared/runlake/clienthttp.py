@@ -15,6 +15,8 @@ import msgspec
 
 from runlake.errors import ApiBusy, ApiRefused, ApiUnreachable
 
+EXPORT_TIMEOUT_S = 3_700.0
+"""Longer than the API may take until it sends a Parquet file."""
 _PIECE_BYTES = 1 << 20
 _MAX_DETAIL_BYTES = 1 << 20
 

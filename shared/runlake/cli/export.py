@@ -15,12 +15,10 @@ from runlake.cli.progress import progress_bar, waiting
 from runlake.cli.rowcount import RowCount
 from runlake.cli.subcommands import Subcommands
 from runlake.client import connect
-from runlake.clienthttp import Download
+from runlake.clienthttp import EXPORT_TIMEOUT_S, Download
 
 _PATHS = {"runs": "/api/v1/runs", "events": "/api/v1/events", "rollup": "/api/v1/rollups"}
 _EVENT_TIMES = {"start_time_from": "ts_from", "start_time_to": "ts_to"}
-_TIMEOUT_S = 3_700.0
-"""Longer than the API may take until it sends a Parquet file."""
 _WAITING = {
     "parquet": "waiting for the file (Parquet comes when the server has all of it)",
     "csv": "waiting for the first rows",
@@ -72,7 +70,7 @@ def export(arguments: argparse.Namespace) -> int:
     asked: dict[str, list[str]] = {name: [str(value)] for name, value in parameters.items() if value is not None}
     for name, value in filter_params(arguments):
         asked.setdefault(_EVENT_TIMES.get(name, name) if arguments.what == "events" else name, []).append(str(value))
-    client = connect(f"http://{settings.http}", settings.token or None, timeout_s=_TIMEOUT_S)
+    client = connect(f"http://{settings.http}", settings.token or None, timeout_s=EXPORT_TIMEOUT_S)
     with output_file(arguments.output, kind) as file:
         with waiting(_WAITING[kind]):
             download = client.download(_PATHS[arguments.what], asked)
