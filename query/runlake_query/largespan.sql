@@ -8,8 +8,13 @@
 (SELECT * FROM {lake}.events WHERE worker = {worker}::UUID AND seq > {after} AND seq <= {upto})
 
 -- name: inserted
--- Before those that were stored are replaced.
-(SELECT *, rowid AS place FROM runs WHERE worker = {worker}::UUID AND seq > {after})
+-- While `touched` is filled. Position and worker alone do not tell: a run that moved may be stored with the position of its
+-- last worker, and another one as its worker.
+(
+    SELECT *, rowid AS place
+    FROM runs
+    WHERE worker = {worker}::UUID AND seq > {after} AND event_id IN (SELECT event_id FROM touched WHERE place IS NULL)
+)
 
 -- name: count
 SELECT

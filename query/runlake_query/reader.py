@@ -18,7 +18,6 @@ from runlake_query.model import ReadModel, State, read_lake_positions, read_posi
 from runlake_query.plans import Found, Plans
 from runlake_query.positions import Positions
 from runlake_query.problems import Problem, TooBusy, TooSlow
-from runlake_query.traits import KeptTraits, Traits
 
 T = TypeVar("T")
 _INTERRUPT_EVERY_S = 0.05
@@ -40,7 +39,6 @@ class Snapshot:
         plans: Plans | None = None,
         generation: int = 0,
         task: _Task | None = None,
-        kept: KeptTraits | None = None,
     ) -> None:
         self._cursor = cursor
         self._task = task
@@ -48,7 +46,7 @@ class Snapshot:
         self._generation = generation
         self._copy = copy
         self._plans = plans
-        self._kept = kept or KeptTraits()
+        self._all_started: bool | None = None
 
     @property
     def state(self) -> State:
@@ -56,18 +54,20 @@ class Snapshot:
         return State(self.positions, self._generation)
 
     @property
-    def traits(self) -> Traits:
-        """What may be left out of queries of runs."""
-        return self._kept.of(self.state, self._traits)
-
-    def _traits(self) -> Traits:
-        used = frozenset(name for (name,) in self.rows(_SQL["used_fields"]))
-        return Traits(not self.rows(_SQL["unstarted"]), used)
+    def all_started(self) -> bool:
+        """Whether the start of every run has come."""
+        if self._all_started is None:
+            self._all_started = not self.rows(_SQL["unstarted"])
+        return self._all_started
 
     @property
     def shown(self) -> str:
         """The view of the runs that are shown, as is quicker to go through."""
-        return "every_run" if self.traits.all_started else "shown"
+        return "every_run" if self.all_started else "shown"
+
+    def used_fields(self) -> frozenset[str]:
+        """The fields of runs that some run may have."""
+        return frozenset(name for (name,) in self.rows(_SQL["used_fields"]))
 
     @property
     def lake(self) -> str:
@@ -165,7 +165,6 @@ class Reader:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="reader")
         self._of_lake = ThreadPoolExecutor(_LAKE_THREADS, thread_name_prefix="lake") if self._lake else self._executor
         self._local = threading.local()
-        self._traits = KeptTraits()
         self._limit = threads + waiting
         self._running = 0
 
@@ -224,14 +223,13 @@ class Reader:
         generation = self._model.generation
         if not with_lake:
             with _transaction(cursor, task, plans) as positions:
-                return _told(work, Snapshot(cursor, positions, None, plans, generation, kept=self._traits))
+                return _told(work, Snapshot(cursor, positions, None, plans, generation))
         while True:
             with self._copies.borrow() as copy, _transaction(cursor, task) as positions:
                 # A copy is published before its rows are applied; one borrowed just before that may be behind.
                 confirmed = read_lake_positions(cursor)
                 if all(copy.positions.get(worker, 0) >= seq for worker, seq in confirmed.items()):
-                    snapshot = Snapshot(cursor, positions, copy, None, generation, task, self._traits)
-                    return _told(work, snapshot)
+                    return _told(work, Snapshot(cursor, positions, copy, generation=generation, task=task))
 
     def _cursor(self) -> tuple[duckdb.DuckDBPyConnection, Plans]:
         """The thread's cursor. Of the lake nothing is planned ahead: each copy of its catalog has another name."""

@@ -227,7 +227,7 @@ def _quantiles(snapshot: Snapshot, asked: Plan) -> tuple[dict[str, float | None]
     narrow: set[str] = set()
     bound = measured(MEASURES, asked.measures).bound
     plain = {"bucket": "NULL", "stale": "", "where": asked.condition.sql}
-    sampled = _SQL["sample"].format(started="true" if snapshot.traits.all_started else "created_at IS NOT NULL")
+    sampled = _SQL["sample"].format(started="true" if snapshot.all_started else "created_at IS NOT NULL")
     runs = (_SQL["runs"].format(shown=snapshot.shown), sampled)
     rows, sample = (_SQL["base"].format(runs=text, **plain) for text in runs)
     for column in dict.fromkeys(one.column for one in bound):

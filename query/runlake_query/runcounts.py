@@ -50,7 +50,7 @@ class RunCounts:
     def _append(self, statement: str) -> None:
         ((appended,),) = self._cursor.execute(statement).fetchall()
         if self._rows is None:
-            ((self._rows,),) = self._cursor.execute(_SQL["rows"]).fetchall()
+            ((self._rows, self._groups),) = self._cursor.execute(_SQL["rows"]).fetchall()
         else:
             self._rows += appended
         if self._rows > 2 * self._groups + self._most_appended:

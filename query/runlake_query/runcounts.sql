@@ -42,4 +42,5 @@ INSERT INTO run_counts SELECT * FROM summed_counts;
 DELETE FROM summed_counts
 
 -- name: rows
-SELECT count(*) FROM run_counts
+-- How many there are, and how many there would be when summed up.
+SELECT count(*), (SELECT count(*) FROM (SELECT DISTINCT agent_name, job_type, status FROM run_counts)) FROM run_counts

@@ -156,7 +156,7 @@ def _bodies(
         first, end = missing[0], missing[-1]
         conditions = (condition.sql, _SQL["not_before_first"], _SQL["not_after_end"])
         query = _SQL["bodies_of_page"].format(
-            run=_run_of(snapshot.traits.used_fields), shown=snapshot.shown, where=" AND ".join(conditions)
+            run=_run_of(snapshot.used_fields()), shown=snapshot.shown, where=" AND ".join(conditions)
         )
         values = {
             **condition.values,

@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from runlake_query import apply
+from runlake_query import apply, largespan
 from runlake_query.parameters import Parameters
 from runlake_query.runcounts import RunCounts
 from runlake_query.runs import LIST_PARAMETERS, LIST_REPEATABLE, list_runs
@@ -88,3 +88,29 @@ def test_totals_of_lists_by_kind_are_the_counts_and_others_are_counted(lake: Lak
         assert total(model, *kind, ("product", "p")) == total(model, ("start_time_from", "2020-01-01T00:00:00Z")) == 1
         cursor.execute("DELETE FROM run_counts WHERE runs = 41")
         cursor.close()
+
+
+def test_a_run_that_moved_is_counted_once_when_the_numbers_of_a_worker_jump(lake: LakeWriter, tmp_path: Path) -> None:
+    first, second = Worker(UUID(int=1)), Worker(UUID(int=2))
+    moved = first.start("moved", agent_name="a", job_type="j", status="running")
+    second.start("other", agent_name="b", job_type="j")
+    lake.flush(first, second)
+    with Model(lake, tmp_path / "model") as model:
+        model.caught_up(first, second)
+        number_on(lake, largespan.LEAST_MESSAGES, first, second)
+        second.update(moved, status="success")
+        lake.flush(second)
+        cursor = model.caught_up(first, second).model.cursor()
+        # Of a run that moved the read model has the last position, and any of its workers: here the first one.
+        cursor.execute("UPDATE runs SET worker = ? WHERE event_id = ?", [first.id, moved])
+        cursor.close()
+        number_on(lake, 3 * largespan.LEAST_MESSAGES, first, second)
+        model.caught_up(first, second)
+        assert total(model, ("agent_name", "a")) == 1
+
+
+def number_on(lake: LakeWriter, at: int, *workers: Worker) -> None:
+    """The list of workers changes: all of them go on after this position."""
+    for worker in workers:
+        worker.seq = worker.flushed = at
+        lake.flush(worker)

@@ -269,7 +269,10 @@ def test_p4_a_read_model_that_is_not_the_fold_of_the_lake_is_told(site: Site, co
             assert report(command) == {
                 "read model": [
                     *sorted([f"run {kept.event_id} differs", f"run {lost.event_id} is in the lake alone"]),
-                    "lists tell of 2 runs that are running, and there are 1",
+                    "lists tell of 2 runs with status 'running', and there are 1",
+                    "agent_name 'another' is not listed",
+                    "lists tell of 2 runs with agent_name 'agent', and there are 0",
+                    "lists tell of 2 runs with job_type 'job', and there are 1",
                 ]
             }
             assert query.terminate() == 0

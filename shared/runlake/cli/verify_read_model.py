@@ -1,7 +1,7 @@
 """Does the read model of a query process equal the fold of the lake? Both at one position of the log.
 
-The fold is the lake's own view `runs`; the read model is what the HTTP API exports, and how many runs of each status it
-says there are. Costs that RunLake computed from a price table are in the read model alone, and are left out.
+The fold is the lake's own view `runs`; the read model is what the HTTP API exports, and how many runs of each kind its
+lists say there are. Costs that RunLake computed from a price table are in the read model alone, and are left out.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from runlake.lake.verify import Check
 
 _TRIES = 5
+_MAX_NAMES = 1_000
+"""Of so many agents, and of so many job types, the totals are asked for."""
 
 
 def check_read_model(settings: Settings, *, named: bool) -> Check:
@@ -48,19 +50,13 @@ def check_read_model(settings: Settings, *, named: bool) -> Check:
             wanted = {worker: seq for worker, (_, seq) in flushed(connection).items() if seq}
             try:
                 reflected = _download(api, export, wanted)
-                told = _totals(api, wanted)
+                totals = _wrong_totals(api, connection, export, wanted) if reflected == wanted else None
             except (RunLakeError, CommandFailed, OSError) as error:
                 return Check("read model", "not compared", [_why_not(settings.http, error)], [])
-            if reflected != wanted or told is None:
+            if totals is None:
                 continue
-            there = _runs_by_status(connection, export)
-            wrong = runs_that_differ(connection, export)
-            wrong += [
-                f"lists tell of {told[status]:,} runs that are {status}, and there are {there.get(status, 0):,}"
-                for status in told
-                if told[status] != there.get(status, 0)
-            ]
-            return Check("read model", f"{sum(there.values()):,} runs", wrong, [])
+            differing = runs_that_differ(connection, export)
+            return Check("read model", f"{_rows(connection, export):,} runs", [*differing, *totals], [])
     busy = "messages keep coming, and the two were never at one position: verify again when it is quieter"
     return Check("read model", "not compared", [], [], [busy])
 
@@ -85,15 +81,32 @@ def _download(api: ClientHttp, target: Path, after: dict[str, int]) -> dict[str,
         return _positions(download.position)
 
 
-def _totals(api: ClientHttp, wanted: dict[str, int]) -> dict[str, int] | None:
-    """How many runs of each status lists say there are; None when one of them reflects something else than `wanted`."""
-    found = {}
-    for status in get_args(Status):
-        answer = api.get(f"/api/v1/runs?{urlencode({'status': status, 'limit': 1})}")
-        if _positions(answer.position) != wanted:
-            return None
-        found[status] = int(answer.value["total"])
-    return found
+def _wrong_totals(
+    api: ClientHttp, connection: duckdb.DuckDBPyConnection, export: Path, wanted: dict[str, int]
+) -> list[str] | None:
+    """Where lists tell of another number of runs than was exported, by status, agent and job type; None when an answer
+    reflects something else than `wanted`."""
+    metadata = api.get("/api/v1/metadata")
+    if _positions(metadata.position) != wanted:
+        return None
+    listed = {
+        "status": get_args(Status),
+        "agent_name": metadata.value["agent_names"],
+        "job_type": metadata.value["job_types"],
+    }
+    wrong = []
+    for field, names in listed.items():
+        query = f"SELECT {field}, count(*) FROM read_parquet(?) GROUP BY {field}"
+        there = dict(connection.execute(query, [str(export)]).fetchall())
+        wrong += [f"{field} {name!r} is not listed" for name in sorted(there.keys() - set(names), key=str)]
+        for name in names[:_MAX_NAMES]:
+            answer = api.get(f"/api/v1/runs?{urlencode({field: name, 'limit': 1})}")
+            if _positions(answer.position) != wanted:
+                return None
+            total, runs = answer.value["total"], there.get(name, 0)
+            if total != runs:
+                wrong.append(f"lists tell of {total:,} runs with {field} {name!r}, and there are {runs:,}")
+    return wrong
 
 
 def _positions(text: str) -> dict[str, int]:
@@ -101,6 +114,6 @@ def _positions(text: str) -> dict[str, int]:
     return {worker: int(seq) for worker, _, seq in said if int(seq)}
 
 
-def _runs_by_status(connection: duckdb.DuckDBPyConnection, export: Path) -> dict[str, int]:
-    query = "SELECT status, count(*) FROM read_parquet(?) GROUP BY status"
-    return dict(connection.execute(query, [str(export)]).fetchall())
+def _rows(connection: duckdb.DuckDBPyConnection, export: Path) -> int:
+    row = connection.execute("SELECT count(*) FROM read_parquet(?)", [str(export)]).fetchone()
+    return int(row[0]) if row else 0
