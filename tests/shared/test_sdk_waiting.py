@@ -50,6 +50,7 @@ def wait_out(emitter: Emitter, router: Router, clock: Clock, wait_s: float) -> N
     assert emitter.stats().connected
     assert len(router.received) == times
     clock.advance(1.0)
+    eventually(lambda: not emitter.stats().connected)  # given up; it is put off from this moment on
     clock.advance(BACKOFF_S)
     eventually(lambda: len(router.received) == times + 1)
     eventually(lambda: emitter.stats().connected)
