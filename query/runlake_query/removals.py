@@ -58,12 +58,13 @@ class Removals:
             cursor.execute(_SQL["outlived"], {"settled": sorted(self._settled)})
             ((outlived, waiting),) = cursor.execute(_SQL["count_outlived"]).fetchall()
             settled = {name for (name,) in cursor.execute(_SQL["settled"]).fetchall()}
-            runs = self._applier.drop(_SQL["gone"])
+            cursor.execute(_SQL["gone"])
+            runs = self._applier.drop("SELECT event_id FROM gone")
             if outlived > waiting:
                 runs += self._applier.refold(lake, "SELECT event_id FROM outlived WHERE flushed")
             for name in ("events", "associations"):
                 cursor.execute(_SQL[name])
-            for statement in (*RECOUNT_UNSTARTED, "DROP TABLE removed", "DROP TABLE outlived"):
+            for statement in (*RECOUNT_UNSTARTED, "DROP TABLE removed", "DROP TABLE outlived", "DROP TABLE gone"):
                 cursor.execute(statement)
         if runs or found != self._seen:
             self._changed()

@@ -47,6 +47,7 @@ SELECT name FROM outlived WHERE flushed
 -- name: gone
 -- A run whose start came after the removal is another one. One of which more has come that the lake does not have yet
 -- stays until it does: only here is what has come.
+CREATE OR REPLACE TEMP TABLE gone AS
 SELECT runs.event_id
 FROM runs
 JOIN removed ON removed.run_event_id = runs.event_id

@@ -17,9 +17,7 @@ _SUM_UP = tuple(_SQL["sum_up"].split(";\n"))
 _MOST_APPENDED = 10_000
 """Rows, beside as many as there are groups."""
 
-PREPARED = {name: _SQL[name] for name in ("count_merged", "recount_merged")} | {
-    f"sum_counts_{number}": statement for number, statement in enumerate(_SUM_UP)
-}
+PREPARED = {"count_merged": _SQL["count"].format(runs="merged"), "recount_merged": _SQL["recount_merged"]}
 
 
 class RunCounts:
@@ -36,7 +34,7 @@ class RunCounts:
         self._append(f"EXECUTE {'recount_merged' if stored else 'count_merged'}")
 
     def add(self, runs: str) -> None:
-        """Runs were inserted: those of a query."""
+        """Runs were inserted: those of a table, or of a query in parentheses."""
         self._append(_SQL["count"].format(runs=runs))
 
     def take_away(self, runs: str) -> None:
@@ -54,7 +52,6 @@ class RunCounts:
         else:
             self._rows += appended
         if self._rows > 2 * self._groups + self._most_appended:
-            for number in range(len(_SUM_UP)):
-                found = self._cursor.execute(f"EXECUTE sum_counts_{number}").fetchall()
-                if not number:
-                    self._groups = self._rows = found[0][0]
+            for step in _SUM_UP:
+                self._cursor.execute(step)
+            ((self._rows, self._groups),) = self._cursor.execute(_SQL["rows"]).fetchall()

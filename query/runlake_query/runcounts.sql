@@ -11,13 +11,8 @@ FROM runs
 WHERE created_at IS NOT NULL AND event_id IN ({runs})
 GROUP BY ALL
 
--- name: count_merged
--- The merged runs, of which none is stored …
-INSERT INTO run_counts
-SELECT agent_name, job_type, status, count(*) FROM merged WHERE created_at IS NOT NULL GROUP BY ALL
-
 -- name: recount_merged
--- … and where some are. Mostly a change leaves a run in its group.
+-- The merged runs, of which some are stored. Mostly a change leaves a run in its group.
 INSERT INTO run_counts
 SELECT agent_name, job_type, status, sum(more)::BIGINT
 FROM (

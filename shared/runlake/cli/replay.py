@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from runlake import settings as settings_module
 from runlake.cli.failure import USAGE, CommandFailed
 from runlake.cli.lakehere import need_lake
 from runlake.cli.logsender import refuse_refused, send_log
+from runlake.cli.positions import Positions, positions_text, read_positions
 from runlake.cli.progress import progress_bar
 from runlake.cli.replayjournal import send_journal
 from runlake.cli.subcommands import Subcommands
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 _ASK_MS = 10_000
 _encoder = msgspec.json.Encoder()
-Positions = dict[str, int]
 
 
 def add_to(commands: Subcommands) -> None:
@@ -64,7 +64,7 @@ def replay(arguments: argparse.Namespace) -> int:
         raise CommandFailed(
             "--journal is sent whole, and to a worker: --to is its endpoint (tcp://… or ipc://…).", USAGE
         )
-    after, until = _positions(arguments.after), None if arguments.until is None else _positions(arguments.until)
+    after, until = read_positions(arguments.after), None if arguments.until is None else read_positions(arguments.until)
     if "://" in arguments.to:
         ask_position(arguments.to, _ASK_MS, settings.client_keys)
     flush_if_there(settings.ingest, settings.client_keys)
@@ -84,24 +84,6 @@ def replay(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise CommandFailed(f"{arguments.to} cannot be written: {error.strerror or error}") from None
     return 0
-
-
-def _positions(text: str) -> Positions:
-    """`<worker>:<seq>[,…]`, as every answer of the API says it. Raises CommandFailed."""
-    found: Positions = {}
-    for part in filter(None, text.split(",")):
-        worker, _, seq = part.strip().partition(":")
-        try:
-            found[str(UUID(worker))] = int(seq)
-        except ValueError:
-            raise CommandFailed(
-                f"{part!r} is no position; a position is <worker>:<seq>, as `RunLake-Position` says it.", USAGE
-            ) from None
-    return found
-
-
-def _as_text(positions: Mapping[str, int]) -> str:
-    return ",".join(f"{worker}:{seq}" for worker, seq in positions.items())
 
 
 @contextmanager
@@ -142,9 +124,9 @@ def _send(
     try:
         answered = send_log(log, total, endpoint, keys, on_reached)
     except CommandFailed as failure:
-        go_on = f" `--from {_as_text(reached)}` goes on from there." if reached else ""
+        go_on = f" `--from {positions_text(reached)}` goes on from there." if reached else ""
         raise CommandFailed(f"{failure.message.rstrip('.')}.{go_on}", failure.code) from None
-    print(f"{answered} Replayed up to {_as_text(reached) or 'the start'}.")
+    print(f"{answered} Replayed up to {positions_text(reached) or 'the start'}.")
     refuse_refused(answered, endpoint)
 
 

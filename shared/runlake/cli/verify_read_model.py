@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 from runlake.cli.failure import CommandFailed
 from runlake.cli.ports import elsewhere, listened_on
+from runlake.cli.positions import Positions, positions_text, read_positions
 from runlake.cli.worker_client import flush_if_there
 from runlake.clienthttp import EXPORT_TIMEOUT_S, ClientHttp
 from runlake.errors import ApiRefused, RunLakeError
@@ -74,7 +75,7 @@ def _download(api: ClientHttp, target: Path, after: dict[str, int]) -> dict[str,
     """Export all runs to a Parquet file, once the read model has followed so far; returns what it reflects."""
     asked = {"format": "parquet"}
     if after:
-        asked["after"] = ",".join(f"{worker}:{seq}" for worker, seq in after.items())
+        asked["after"] = positions_text(after)
     with api.download(f"/api/v1/runs?{urlencode(asked)}") as download, target.open("wb") as file:
         for piece in download.pieces():
             file.write(piece)
@@ -109,9 +110,9 @@ def _wrong_totals(
     return wrong
 
 
-def _positions(text: str) -> dict[str, int]:
-    said = (part.strip().rpartition(":") for part in text.split(",") if part)
-    return {worker: int(seq) for worker, _, seq in said if int(seq)}
+def _positions(text: str) -> Positions:
+    """Without workers of which nothing came yet. Raises CommandFailed."""
+    return {worker: seq for worker, seq in read_positions(text).items() if seq}
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, export: Path) -> int:
