@@ -125,6 +125,7 @@ def test_a_catalog_that_does_not_answer_keeps_nobody_waiting_for_long(place: Pla
     is_back(place)
     place.postgres.freeze()
     try:
+        wait_until(lambda: "does not answer" in (place.api.ok("/ready")["reason"] or ""), "it waits for the catalog")
         assert place.query.terminate() == 0, "nor does it keep the process from its end"
         place.query.wait_for("stopped_at_once")
     finally:
