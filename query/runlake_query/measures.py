@@ -1,7 +1,7 @@
 """Measures in two steps: aggregates of each group, and from these what is shown of a group, of all, and of nothing.
 
 So the runs are gone through once for the rows and the totals: a sum is the sum of sums. Quantiles alone are not made
-of the groups' own; those of all runs come as bound values, from `quantiles.py`.
+of the groups' own; those of all runs come of queries beside them, from `quantiles.py`.
 """
 
 from __future__ import annotations
@@ -20,18 +20,6 @@ _COMBINED = {
 }
 
 
-class Quantile(NamedTuple):
-    """A share of the runs in the order of a column."""
-
-    column: str
-    share: float
-
-    @property
-    def bound(self) -> str:
-        """The name of the bound value of it over all runs."""
-        return f"{self.column}_{round(self.share * 10_000)}"
-
-
 class Measured(NamedTuple):
     """Some measures as lists of SQL columns."""
 
@@ -42,11 +30,11 @@ class Measured(NamedTuple):
     of_group: str
     """Over a row of parts and quantiles."""
     of_all: str
-    """Over all rows of parts, with quantiles bound."""
+    """Over all rows of parts, beside a table `all_COLUMN` for each column of `shares`."""
     of_nothing: str
     """Over no row of parts."""
-    bound: tuple[Quantile, ...]
-    """The quantiles over all runs that `of_all` binds."""
+    shares: dict[str, tuple[float, ...]]
+    """Columns, and their quantiles that are asked for. What they are over all runs is a list `quantiles`."""
 
 
 def measured(measures: Mapping[str, str], names: Sequence[str], narrow: Collection[str] = ()) -> Measured:
@@ -55,25 +43,22 @@ def measured(measures: Mapping[str, str], names: Sequence[str], narrow: Collecti
     Raises ValueError for an aggregate that cannot be combined.
     """
     parts = {"count(*)": "part_0"}
-    quantiles: dict[str, list[Quantile]] = {}
+    shares: dict[str, list[float]] = {}
     for name in names:
         for aggregate in _AGGREGATE.findall(measures[name]):
             if found := _QUANTILE.fullmatch(aggregate):
-                asked = quantiles.setdefault(found[1], [])
-                asked += [one for one in (Quantile(found[1], float(found[2])),) if one not in asked]
+                asked = shares.setdefault(found[1], [])
+                asked += [share for share in (float(found[2]),) if share not in asked]
             else:
                 parts.setdefault(aggregate, f"part_{len(parts)}")
 
-    def columns(quantile: Callable[[Quantile], str], part: Callable[[str], str]) -> str:
+    def columns(quantile: str, part: Callable[[str], str]) -> str:
         def aggregate(match: re.Match[str]) -> str:
             if found := _QUANTILE.fullmatch(match[1]):
-                return quantile(Quantile(found[1], float(found[2])))
+                return quantile.format(column=found[1], number=shares[found[1]].index(float(found[2])) + 1)
             return part(match[1])
 
         return ", ".join(f"{_AGGREGATE.sub(aggregate, measures[name])} AS {name}" for name in names)
-
-    def of_group(one: Quantile) -> str:
-        return f"quantiles_{one.column}[{quantiles[one.column].index(one) + 1}]"
 
     def combined(aggregate: str) -> str:
         how = aggregate.partition("(")[0]
@@ -85,11 +70,11 @@ def measured(measures: Mapping[str, str], names: Sequence[str], narrow: Collecti
         parts=", ".join(f"{aggregate} AS {column}" for aggregate, column in parts.items()),
         quantiles="".join(
             f", quantile_cont({column}{'::INTEGER' if column in narrow else ''},"
-            f" [{', '.join(str(one.share) for one in asked)}]) AS quantiles_{column}"
-            for column, asked in quantiles.items()
+            f" [{', '.join(map(str, asked))}]) AS quantiles_{column}"
+            for column, asked in shares.items()
         ),
-        of_group=columns(of_group, parts.__getitem__),
-        of_all=columns(lambda one: f"${one.bound}::DOUBLE", combined),
-        of_nothing=columns(lambda _: "NULL::DOUBLE", combined),
-        bound=tuple(one for asked in quantiles.values() for one in asked),
+        of_group=columns("quantiles_{column}[{number}]", parts.__getitem__),
+        of_all=columns("(SELECT quantiles[{number}] FROM all_{column})", combined),
+        of_nothing=columns("NULL::DOUBLE", combined),
+        shares={column: tuple(asked) for column, asked in shares.items()},
     )

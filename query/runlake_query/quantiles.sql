@@ -4,19 +4,29 @@
 SELECT quantile_cont({column}, {shares}) FROM ({rows})
 
 -- name: sampled
-SELECT count({column}), quantile_disc({column}, {shares}) FROM ({sample})
+-- How many there are in the sample, whether any of all does not fit into 32 bits, and which values are at some shares. The
+-- two comparisons are filters of the scan, which the least and the most of each row group answer.
+SELECT
+    count({column}),
+    EXISTS (SELECT 1 FROM ({rows}) WHERE {column} < -2147483648) OR EXISTS (SELECT 1 FROM ({rows}) WHERE {column} > 2147483647),
+    quantile_disc({column}, {edges})
+FROM ({sample})
 
 -- name: counts
--- How many there are, how many of them fit into 32 bits, and how many are below some values.
-SELECT count({column}), count_if({column} BETWEEN -2147483648 AND 2147483647), {counts} FROM ({rows})
+-- How many there are, and how many are below some values.
+SELECT count({column}){below} FROM ({rows})
 
 -- name: below
 -- Cheaper than a count with a filter, and than a sum.
-count_if({column} < {edge})
+, count_if({column} < {edge})
 
--- name: ranks
-SELECT {wanted}
+-- name: within
+SELECT [{quantiles}] FROM (SELECT {ranges})
 
--- name: ranked
+-- name: between
+-- Between the two nearest values in proportion.
+range_{range}[{below}] * {near}::DOUBLE + range_{range}[{above}] * {far}::DOUBLE
+
+-- name: ordered
 -- One range at a time, so that it is a filter of the scan: several at once are not.
-(SELECT quantile_disc({column}, {ranks}) FROM ({rows}) WHERE {column} BETWEEN {low} AND {high})
+(SELECT quantile_disc({column}, {ranks}) FROM ({rows}) WHERE {within}) AS range_{range}

@@ -123,12 +123,11 @@ def rollup(snapshot: Snapshot, parameters: Parameters) -> bytes:
     base, values = _base(snapshot, asked)
     if asked.filled and asked.dimensions:
         _check_groups(snapshot, asked)
-    of_runs, narrow = _quantiles(snapshot, asked)
-    values |= of_runs
-    of_all = measured(MEASURES, asked.measures).of_all
+    of_all, narrow = _of_all(snapshot, asked)
     query = _SQL["rows_and_totals" if asked.keys else "totals"].format(
         groups=_groups(asked, base, narrow),
-        totals=_SQL["of_groups"].format(keys="", measures=of_all),
+        of_all=of_all,
+        totals=_SQL["of_groups"].format(keys="", measures=measured(MEASURES, asked.measures).of_all),
         totals_row=_row(asked.measures),
         rows=_rows(asked),
         row=_row((*asked.keys, *asked.measures)),
@@ -153,9 +152,9 @@ def rows_query(snapshot: Snapshot, parameters: Parameters) -> tuple[str, dict[st
     base, values = _base(snapshot, asked)
     if asked.filled and asked.dimensions:
         _check_groups(snapshot, asked)
-    if not asked.keys:
-        values |= _quantiles(snapshot, asked)[0]
-    return _SQL["rows_of_groups"].format(groups=_groups(asked, base), rows=_rows(asked)), values, _order(asked)
+    of_all = "" if asked.keys else _of_all(snapshot, asked)[0]
+    query = _SQL["rows_of_groups"].format(groups=_groups(asked, base), of_all=of_all, rows=_rows(asked))
+    return query, values, _order(asked)
 
 
 def _order(asked: Plan) -> str:
@@ -221,23 +220,19 @@ def _base(snapshot: Snapshot, asked: Plan) -> tuple[_Base, dict[str, Any]]:
     return _Base(f"{slots}\n", rows), values | {"bucket": asked.bucket, "tz": asked.zone}
 
 
-def _quantiles(snapshot: Snapshot, asked: Plan) -> tuple[dict[str, float | None], frozenset[str]]:
-    """The quantiles of all runs that match, as the values that the totals bind; and the columns with small values."""
-    found: dict[str, float | None] = {}
-    narrow: set[str] = set()
-    bound = measured(MEASURES, asked.measures).bound
+def _of_all(snapshot: Snapshot, asked: Plan) -> tuple[str, frozenset[str]]:
+    """The quantiles of all runs that match, as tables beside the groups; and the columns with small values."""
+    tables, narrow = "", set()
     plain = {"bucket": "NULL", "stale": "", "where": asked.condition.sql}
     sampled = _SQL["sample"].format(started="true" if snapshot.all_started else "created_at IS NOT NULL")
     runs = (_SQL["runs"].format(shown=snapshot.shown), sampled)
     rows, sample = (_SQL["base"].format(runs=text, **plain) for text in runs)
-    for column in dict.fromkeys(one.column for one in bound):
-        wanted = [one for one in bound if one.column == column]
-        shares = [one.share for one in wanted]
+    for column, shares in measured(MEASURES, asked.measures).shares.items():
         of_all = quantiles(snapshot, rows, sample, asked.condition.values, column, shares)
-        found |= {one.bound: value for one, value in zip(wanted, of_all.values, strict=True)}
+        tables += _SQL["of_all"].format(column=column, quantiles=of_all.query)
         if of_all.narrow:
             narrow.add(column)
-    return found, frozenset(narrow)
+    return tables, frozenset(narrow)
 
 
 def _groups(asked: Plan, base: _Base, narrow: frozenset[str] = frozenset()) -> str:

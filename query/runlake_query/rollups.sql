@@ -86,7 +86,11 @@ FROM (
 {slots}SELECT {keys}{parts} FROM ({base}) {group_by}
 
 -- name: rows_of_groups
-WITH groups AS MATERIALIZED ({groups}) {rows}
+WITH groups AS MATERIALIZED ({groups}){of_all} {rows}
+
+-- name: of_all
+-- The quantiles of a column over all runs that match. Beside the groups, so that all cores have work to do until the end.
+, all_{column}(quantiles) AS MATERIALIZED ({quantiles})
 
 -- name: of_groups
 SELECT {keys}{measures} FROM groups
@@ -107,11 +111,11 @@ LEFT JOIN ({grouped}) AS grouped ON {same_keys}
 SELECT count(*) FROM (SELECT DISTINCT {dimensions} FROM ({base}))
 
 -- name: totals
-WITH groups AS MATERIALIZED ({groups}) SELECT 0 AS place, {row} AS row FROM ({totals})
+WITH groups AS MATERIALIZED ({groups}){of_all} SELECT 0 AS place, {row} AS row FROM ({totals})
 
 -- name: rows_and_totals
 -- The totals first, then the rows in their order.
-WITH groups AS MATERIALIZED ({groups})
+WITH groups AS MATERIALIZED ({groups}){of_all}
 SELECT 0 AS place, {totals_row} AS row FROM ({totals})
 UNION ALL
 SELECT row_number() OVER (ORDER BY {order}) AS place, {row} AS row

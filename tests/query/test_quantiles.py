@@ -7,7 +7,7 @@ from math import ceil, floor
 import duckdb
 import pytest
 
-from runlake_query.quantiles import LEAST_SAMPLED, quantiles
+from runlake_query.quantiles import LEAST_SAMPLED, Found, quantiles
 from runlake_query.reader import Snapshot
 
 _ROWS = 400_000
@@ -26,22 +26,25 @@ _VALUES = {
 
 
 class Asked(Snapshot):
-    """A snapshot that keeps what was asked of it."""
+    """A snapshot of rows, and the quantiles found of them."""
 
     def __init__(self, expression: str, rows: int = _ROWS) -> None:
         connection = duckdb.connect()
         connection.execute(f"CREATE TABLE runs AS SELECT i, {expression} AS took FROM range({rows}) AS t(i)")
         super().__init__(connection, {}, None)
-        self.queries: list[str] = []
+        self.found = Found("", narrow=False)
 
-    def one(self, query: str, values: dict[str, object] | None = None) -> tuple[object, ...]:
-        self.queries.append(query)
-        return super().one(query, values)
+    def quantiles(
+        self, sample: str, shares: list[float], rows: str = "SELECT * FROM runs", **values: int
+    ) -> list[float | None]:
+        self.found = quantiles(self, rows, sample, values, "took", shares)
+        (found,) = self.one(self.found.query, dict(values))
+        return list(found or [None] * len(shares))
 
     @property
     def plainly(self) -> bool:
-        """Whether all values were put in order by one aggregate in the end."""
-        return "quantile_cont" in self.queries[-1]
+        """Whether all values are put in order by one aggregate."""
+        return "quantile_cont" in self.found.query
 
 
 def by_sorting(snapshot: Asked, shares: list[float], where: str = "true") -> list[float]:
@@ -54,40 +57,39 @@ def by_sorting(snapshot: Asked, shares: list[float], where: str = "true") -> lis
 @pytest.mark.parametrize("values", _VALUES)
 def test_quantiles_of_many_rows_are_exact(values: str) -> None:
     snapshot = Asked(_VALUES[values])
-    found = quantiles(snapshot, "SELECT * FROM runs", _SAMPLE, {}, "took", _SHARES)
-    assert found.values == pytest.approx(by_sorting(snapshot, _SHARES), rel=1e-12)
+    found = snapshot.quantiles(_SAMPLE, _SHARES)
+    assert found == pytest.approx(by_sorting(snapshot, _SHARES), rel=1e-12)
     own = snapshot.rows(f"SELECT quantile_cont(took, {_SHARES}) FROM runs")[0][0]
-    assert found.values == pytest.approx(own, rel=1e-12)
+    assert found == pytest.approx(own, rel=1e-12)
 
 
 def test_only_rows_near_a_quantile_are_put_in_order() -> None:
     snapshot = Asked(_VALUES["all different"])
-    quantiles(snapshot, "SELECT * FROM runs", "SELECT * FROM runs WHERE i % 10 = 0", {}, "took", [0.5, 0.95])
+    snapshot.quantiles("SELECT * FROM runs WHERE i % 10 = 0", [0.5, 0.95])
     assert not snapshot.plainly
 
 
 @pytest.mark.parametrize("part", ["i < 50_000", "i >= 350_000"])
 def test_a_sample_that_misleads_changes_no_quantile(part: str) -> None:
     snapshot = Asked(_VALUES["growing with time"])
-    sample = f"SELECT * FROM runs WHERE {part}"
-    found = quantiles(snapshot, "SELECT * FROM runs", sample, {}, "took", [0.5, 0.99])
+    found = snapshot.quantiles(f"SELECT * FROM runs WHERE {part}", [0.5, 0.99])
     assert snapshot.plainly
-    assert found.values == pytest.approx(by_sorting(snapshot, [0.5, 0.99]), rel=1e-12)
+    assert found == pytest.approx(by_sorting(snapshot, [0.5, 0.99]), rel=1e-12)
 
 
 def test_conditions_hold_for_rows_and_sample() -> None:
     snapshot = Asked(_VALUES["all different"])
     rows, sample = (f"SELECT * FROM ({of}) WHERE i >= $first" for of in ("FROM runs", "FROM runs WHERE i % 8 = 0"))
-    found = quantiles(snapshot, rows, sample, {"first": 100_001}, "took", _INNER)
+    found = snapshot.quantiles(sample, _INNER, rows, first=100_001)
     assert not snapshot.plainly
-    assert found.values == pytest.approx(by_sorting(snapshot, _INNER, "i >= 100_001"), rel=1e-12)
+    assert found == pytest.approx(by_sorting(snapshot, _INNER, "i >= 100_001"), rel=1e-12)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, LEAST_SAMPLED - 1])
 def test_few_rows_have_quantiles_and_none_has_none(rows: int) -> None:
     snapshot = Asked(_VALUES["all different"], rows)
-    found = quantiles(snapshot, "SELECT * FROM runs", "SELECT * FROM runs", {}, "took", _SHARES)
-    assert found.values == (pytest.approx(by_sorting(snapshot, _SHARES), rel=1e-12) if rows else [None] * len(_SHARES))
+    found = snapshot.quantiles("SELECT * FROM runs", _SHARES)
+    assert found == (pytest.approx(by_sorting(snapshot, _SHARES), rel=1e-12) if rows else [None] * len(_SHARES))
 
 
 @pytest.mark.parametrize(
@@ -95,5 +97,5 @@ def test_few_rows_have_quantiles_and_none_has_none(rows: int) -> None:
 )
 def test_values_beyond_32_bits_are_not_taken_for_small(edge: int, narrow: bool) -> None:
     snapshot = Asked(f"CASE WHEN i = 7 THEN {edge} ELSE i END::BIGINT")
-    sample = "SELECT * FROM runs WHERE i % 10 = 0"
-    assert quantiles(snapshot, "SELECT * FROM runs", sample, {}, "took", [0.5]).narrow is narrow
+    snapshot.quantiles("SELECT * FROM runs WHERE i % 10 = 0", [0.5])
+    assert snapshot.found.narrow is narrow
