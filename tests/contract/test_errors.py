@@ -241,6 +241,7 @@ def test_while_ingest_is_away_writes_are_503_and_reads_go_on(tmp_path: Path) -> 
             path = f"/api/v1/runs/{body['event_id']}"
             assert api.ok(path)  # so that it is not in the journal alone, which goes with the worker
             ingest.kill()
+            query.wait_for("ingest_unreachable")
             for reply in (
                 api.post("/api/v1/runs", new_run()),
                 api.patch(path, {"status": "success"}),

@@ -18,6 +18,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from support.identities import Identity
+from support.postgres import free_port
 from support.processes import wait_until
 
 _ROOT = Path(__file__).parents[2]
@@ -62,7 +63,7 @@ class Machine:
         self.sockets = folder / "sockets"
         self.sockets.mkdir()
         self.sockets.chmod(0o2777)
-        self.ports = {"RUNLAKE_HTTP": _free_port(), "RUNLAKE_METRICS": _free_port()}
+        self.ports = {"RUNLAKE_HTTP": free_port(), "RUNLAKE_METRICS": free_port()}
 
     def environment(self, image: Image) -> dict[str, str]:
         """What a container has, with the test's own paths and addresses."""
@@ -113,13 +114,6 @@ class Machine:
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from support.systemd import Systemd, missing
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "systemd")
 
 _UNITS = ("runlake-ingest", "runlake-query")
-_WATCHDOG = "[Service]\nWatchdogSec=1\nRestartSec=100ms\n"
+_WATCHDOG = "[Service]\nWatchdogSec=5\nRestartSec=100ms\n"
 _SEEN = "[Service]\nProtectHome=no\nPrivateTmp=no\n"
 """The tests' own interpreter may be below /root or /tmp, which the units rightly do not see."""
 _RECORD = """

@@ -192,8 +192,8 @@ def test_between_hosts_all_of_it_works_with_keys(site: Site, keys: Keys, network
         query, url = site.query("--http", f"{query_host.address}:8765", env=keys.variables("query"))
         with query:
             api = Api(url)
-            found = api.get("/api/v1/runs/far", {"Authorization": f"Bearer {site.env['RUNLAKE_TOKEN']}"})
-            assert found.status == 200
+            token = {"Authorization": f"Bearer {site.env['RUNLAKE_TOKEN']}"}
+            wait_until(lambda: api.get("/api/v1/runs/far", token).status == 200, "the run is shown")
             assert api.get("/api/v1/runs/far").status == 401
             api.close()
 

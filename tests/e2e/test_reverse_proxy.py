@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from support.api import Api
+from support.postgres import free_port
 from support.processes import Site, wait_until
 from support.producer import Producer
 from support.samples import event, started
@@ -40,9 +41,7 @@ def direct(site: Site) -> Iterator[str]:
 @pytest.fixture
 def proxied(direct: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of nginx before the query process. The parameter leaves out lines of the configuration."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     folder = tmp_path / "nginx"
     folder.mkdir()
     text = CONFIGURATION.read_text()

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from support.postgres import free_port
 from support.processes import Process, wait_until
 from support.runlake_command import Command
 
@@ -61,10 +62,9 @@ def test_a_process_that_is_killed_comes_back_with_everything(child: str, tmp_pat
         before = json.loads(command("runs", "--json").stdout)
         os.kill(_pids(up, child)[0], signal.SIGKILL)
         wait_until(lambda: len(_pids(up, child)) == 2, f"{child} to be started again")
+        serves = {"ingest": "ready", "query": "caught_up"}[child]
+        wait_until(lambda: sum(line.get("event") == serves for line in up.log) == 2, f"{child} to serve again")
         listening = [line for line in up.log if line.get("event") == "listening"]
-        if child == "query":
-            wait_until(lambda: sum(line.get("event") == "caught_up" for line in up.log) == 2, "query to catch up")
-            listening = [line for line in up.log if line.get("event") == "listening"]
         command.http = listening[-1]["http"]
         assert json.loads(command("runs", "--json").stdout)["runs"] == before["runs"]
         assert _run_of_one_file(command)["equal"]
@@ -161,9 +161,7 @@ def test_scripts_run_records_real_work_and_stops_when_told_to(tmp_path: Path) ->
     (tree / "good.py").write_text("def f(): pass\n")
     (tree / "bad.py").write_text("def f(:\n")
     command = Command(tmp_path)
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        command.http = f"127.0.0.1:{holder.getsockname()[1]}"
+    command.http = f"127.0.0.1:{free_port()}"
     said = _scripts_run(command, "--once", "--tree", str(tree))
     assert said.returncode == 0, said.stdout + said.stderr
     assert "Everything that the agents counted is there." in said.stdout
@@ -176,9 +174,7 @@ def test_scripts_run_goes_on_until_it_is_told_to_stop(tmp_path: Path) -> None:
     tree.mkdir()
     (tree / "good.py").write_text("def f(): pass\n")
     command = Command(tmp_path)
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        command.http = f"127.0.0.1:{holder.getsockname()[1]}"
+    command.http = f"127.0.0.1:{free_port()}"
     log = tmp_path / "log"
     with log.open("w") as out:
         script = subprocess.Popen(

@@ -265,6 +265,7 @@ def catalog_locked(world: World) -> None:
     with closing(sqlite3.connect(world.site.catalog, isolation_level=None, timeout=30)) as other:
         other.execute("BEGIN EXCLUSIVE")
         world.emit(1_000)
+        world.midway()  # from here on something waits for the lake
         _pass(world, short_s=5, long_s=60)
         other.execute("ROLLBACK")
     if world.long:
@@ -303,6 +304,7 @@ def postgres_hangs(world: World) -> None:
     world.postgres.freeze()
     try:
         world.emit(1_000)
+        world.midway()  # from here on something waits for the lake
         _pass(world, short_s=5, long_s=60)
     finally:
         world.postgres.thaw()

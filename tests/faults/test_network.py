@@ -21,7 +21,7 @@ from support.reading import one
 
 _EACH = 30_000
 _SOME = 500
-_STILL_S = 1.0
+_STILL_S = 3.0
 
 
 @pytest.fixture

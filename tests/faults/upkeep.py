@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import duckdb
 
+from runlake.lake.filehold import hold_files
 from runlake.lake.maintenance import Limits
 from runlake.lake.place import LakePlace
 from runlake.lake.verify import check_files, check_rows
@@ -68,7 +69,7 @@ def is_done(site: Site, kept: list[UUID]) -> bool:
     files = len(list((site.data / "lake").rglob("*.parquet")))
     if files > _FEW_FILES:
         return False
-    with _lake(site) as connection:
+    with hold_files(site.data / "lake"), _lake(site) as connection:  # it may read for longer than files are kept
         runs = "SELECT run_event_id FROM lake.run_changes UNION ALL SELECT run_event_id FROM lake.events"
         left = connection.execute(f"SELECT run_event_id, count(*) FROM ({runs}) GROUP BY run_event_id").fetchall()
         refused = _one(connection, "SELECT count(*) FROM lake.quarantine")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -60,6 +61,7 @@ def test_a_folder_is_free_once_it_is_closed(tmp_path: Path) -> None:
 
 def test_a_refused_folder_leaks_no_descriptor(tmp_path: Path) -> None:
     held = WorkerFolder(tmp_path / "ingest", uuid4)
+    gc.collect()  # what earlier tests left behind
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 (no paths wanted)
     for _ in range(20):
         with pytest.raises(AlreadyRunning):

@@ -163,6 +163,7 @@ def test_a_worker_that_is_down_holds_a_change_up_until_it_is_taken_back(workers:
             gone = id_of(second)
             assert second.wait() == -signal.SIGKILL
             eventually(lambda: any(str(gone) in line and "does not run" in line for line in add.text))
+            first.wait_for("workers_changing")  # from here on it takes nothing
             with Producer(a.ingest_endpoint) as producer:
                 producer.send(events(5))  # waits: nobody may take anything now
                 assert not producer.answered(0.2)

@@ -83,7 +83,7 @@ def test_p1_sigterm_while_producers_send_leaves_all_that_was_acknowledged_in_the
 def test_an_idle_worker_stops_at_once_and_cleanly(number: signal.Signals, site: Site) -> None:
     with site.ingest() as process:
         process.send(number)
-        assert process.wait(10) == 0
+        assert process.wait() == 0
         assert [line["event"] for line in process.log][-2:] == ["stopping", "stopped"]
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
+from runlake.errors import LakeUnavailable
 from runlake.homes import home_key, home_of
 from runlake.logs import Log
 from runlake.messages import Message
@@ -25,6 +26,7 @@ from support.postgres import Postgres
 from support.processes import Process, Site
 from support.producer import Producer
 from support.samples import event
+from support.waiting import eventually
 from support.workers import Workers
 
 OFTEN = ("--flush-interval-ms", "100")
@@ -171,7 +173,12 @@ def test_a_flush_under_way_when_its_worker_is_retired_comes_to_nothing_and_its_j
             lease.close()  # its host is gone, as far as the server can see
             assert workers.change("retire", str(two.gone), "--journal", str(copy)) == 3
 
-        lease.confirm()
+        def is_held() -> bool:
+            with suppress(LakeUnavailable):  # the server has not noticed yet that the other is gone
+                lease.confirm()
+            return lease.held
+
+        eventually(is_held)
         lake = LakeWriter(lease.lake, CrashPoints({}), log, before_commit=is_stopped_after_its_look)
         ends.callback(lake.close)
         lake_id = lake.open()

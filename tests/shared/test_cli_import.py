@@ -147,7 +147,7 @@ def test_thousands_of_rows_arrive_once(command: Command, tmp_path: Path) -> None
 def test_an_import_that_is_killed_goes_on_where_it_was_and_loses_and_doubles_nothing(
     command: Command, tmp_path: Path
 ) -> None:
-    total, odd = 20_000, 17
+    total, odd = 40_000, 17
     many = [
         {
             **GOOD,
