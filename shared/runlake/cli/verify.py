@@ -125,9 +125,10 @@ def _look(
         check_version(connection, CATALOG)
         limits = Limits(settings.maintenance_keep_s, 1)
         named = lake.live_files(connection, settings.lake).keys()
-        checks = [_check_journal(journal, lake.flushed(connection))]
-        checks.append(lake.check_files(connection, settings.lake, limits, datetime.now(UTC)))
+        checks = []
         try:
+            checks.append(_check_journal(journal, lake.flushed(connection)))
+            checks.append(lake.check_files(connection, settings.lake, limits, datetime.now(UTC)))
             checks += lake.check_rows(connection)
             if read_model is not None:
                 checks.append(read_model())
