@@ -477,3 +477,20 @@ def test_storage_that_answers_503_is_an_error_and_no_hang(place: LakePlace, monk
         assert "testing-secret" not in str(failed.value)
         with writing(place) as writer, pytest.raises(duckdb.Error, match="503"):
             writer.flush()
+
+
+def test_a_server_that_takes_no_connection_of_duckdb_s_is_away_and_is_told_without_parameters(place: LakePlace) -> None:
+    database = sql.Identifier(place.catalog.rpartition("/")[2])
+    with closing(open_watch(place)) as watch, duck.connect(place=place) as connection:
+        assert watch.version()  # its own connection stays
+        with psycopg.connect(place.catalog.rpartition("/")[0] + "/postgres", autocommit=True) as server:
+            allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
+            server.execute(allow.format(database, sql.SQL("false")))
+            with pytest.raises(LakeUnavailable) as refused:
+                watch.attach(connection, "away", NOWHERE)
+            said = str(refused.value)
+            assert "cannot be reached: " in said and "not currently accepting connections" in said
+            assert "connect_timeout" not in said
+            server.execute(allow.format(database, sql.SQL("true")))
+        watch.attach(connection, "again", NOWHERE)
+        assert reads(connection, "again") == (0, 0)

@@ -77,8 +77,8 @@ def alone(place: LakePlace) -> Iterator[None]:
         connection.close()
 
 
-def unavailable(place: LakePlace, error: Exception) -> LakeUnavailable:
-    """What to tell of an error of psycopg's."""
+def unavailable(place: LakePlace, error: object) -> LakeUnavailable:
+    """What to tell of an error of psycopg's, or of libpq's as DuckDB repeats it."""
     return LakeUnavailable(f"The catalog {place.told} cannot be reached: {str(error).strip()}")
 
 

@@ -6,6 +6,7 @@ connection of psycopg's, which has one.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from runlake.sqlfile import load_queries
 
 _ATTACH = load_queries("runlake.lake", "attach.sql")
 _SQL = load_queries("runlake.lake", "postgres.sql")
+_NOT_CONNECTED = re.compile(r'Unable to connect to Postgres at ".*": (.*)', re.DOTALL)
+"""How DuckDB says it, after the parameters of the connection."""
 
 
 class PostgresWatch:
@@ -44,11 +47,16 @@ class PostgresWatch:
             self._loaded = True
         snapshot, _ = self._newest()
         catalog = quote(ducklake_address(self._place))
-        connection.execute(
-            _ATTACH["postgres_snapshot"].format(
-                catalog=catalog, name=name, snapshot=snapshot, secret=quote(CATALOG_SECRET)
-            )
+        attach = _ATTACH["postgres_snapshot"].format(
+            catalog=catalog, name=name, snapshot=snapshot, secret=quote(CATALOG_SECRET)
         )
+        try:
+            connection.execute(attach)
+        except duckdb.IOException as error:
+            told = _NOT_CONNECTED.search(str(error))
+            if told is None:
+                raise
+            raise unavailable(self._place, told[1]) from None
 
     def close(self) -> None:
         if self._connection is not None:
