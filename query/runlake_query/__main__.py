@@ -29,6 +29,7 @@ from runlake_query.cors import Cors
 from runlake_query.feedlink import FeedLink
 from runlake_query.folder import Folder
 from runlake_query.follower import Follower
+from runlake_query.freedmemory import keep_freed_memory
 from runlake_query.gateway import Gateway
 from runlake_query.hosts import Hosts
 from runlake_query.knownruns import KnownRuns
@@ -95,6 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for stray in stray_variables(os.environ):
             log.warning("stray_variable", reason=str(stray))
         sys.setswitchinterval(_SWITCH_S)
+        keep_freed_memory()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_serve(settings, keys, log))
     except (AlreadyRunning, LakeError, OSError) as error:
