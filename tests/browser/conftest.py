@@ -18,8 +18,9 @@ from support.browsing import DEADLINE_MS, Seen, fill
 from support.processes import Site
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Playwright's event loop runs in this thread until the end: no test of another module may come before that."""
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if found is None:
         pytest.skip("no Chromium here: apt-get install chromium")
