@@ -78,7 +78,7 @@ def test_what_is_shown_can_be_taken_along(page: Page, context: BrowserContext) -
     rows = list(csv.DictReader(table.value.path().read_text(encoding="utf-8").splitlines()))
     assert {"crawler", "writer", "judge"} <= {row["agent_name"] for row in rows}
     runs.get_by_role("button", name="curl").click()
-    assert "/api/v1/rollups?bucket=hour" in page.evaluate("navigator.clipboard.readText()")
+    eventually(lambda: "/api/v1/rollups?bucket=hour" in page.evaluate("navigator.clipboard.readText()"))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from support.api import Api
 from support.browsing import DEADLINE_MS, VIEWS, Seen, new_run, panel, settled
+from support.postgres import free_port
 from support.processes import Site
 
 MAIN = {
@@ -114,7 +115,7 @@ def test_what_cannot_be_asked_again_is_marked_as_old_and_comes_back(context: Bro
 def test_a_dashboard_outlives_its_server(browser: Browser, tmp_path: Path) -> None:
     site = Site(tmp_path)
     with site.ingest():
-        query, url = site.query()
+        query, url = site.query("--http", f"127.0.0.1:{free_port()}")  # nobody else is given it meanwhile
         context = browser.new_context(base_url=url)
         context.set_default_timeout(DEADLINE_MS)
         page = context.new_page()

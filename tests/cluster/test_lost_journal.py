@@ -3,6 +3,7 @@ is told, and nothing else is; agents and query processes go on."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -30,7 +31,10 @@ def journaled(worker: Worker) -> set[UUID]:
     """The ids of all whole messages that are in a worker's journal now."""
     found = set()
     for segment in sorted((worker.data / "ingest" / "journal").glob("*.ndjson")):
-        for text in segment.read_bytes().splitlines(keepends=True):
+        lines = b""
+        with suppress(FileNotFoundError):  # flushed meanwhile
+            lines = segment.read_bytes()
+        for text in lines.splitlines(keepends=True):
             line = msgspec.json.decode(text, type=_Line) if text.endswith(b"\n") else _Line()
             if line.seq is not None and line.event_id is not None:
                 found.add(line.event_id)

@@ -24,6 +24,8 @@ from support.postgres import Postgres
 from support.processes import wait_until
 from support.workers import Workers
 
+_CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND backend_type = 'client backend'"
+
 
 def make(place: LakePlace) -> None:
     """A lake with nothing in it."""
@@ -54,7 +56,7 @@ def test_a_query_process_has_three_connections_to_the_catalog_and_at_most_nine_w
     name = database.rpartition("/")[2]
 
     def connections() -> int:
-        ((count,),) = postgres.rows("SELECT count(*) FROM pg_stat_activity WHERE datname = %s", name)
+        ((count,),) = postgres.rows(_CONNECTIONS, name)
         return int(count)
 
     wait_until(lambda: connections() == 0, "those that made the lake are gone")

@@ -190,7 +190,7 @@ def test_while_a_worker_is_away_only_its_own_runs_are_refused_and_nothing_of_the
         assert (links[IDS[0]].connected, links[IDS[1]].connected, gateway.connected) == (True, False, False)
         assert links[IDS[1]].reason
 
-    through(members.endpoints, work, connect_s=0.3)
+    through(members.endpoints, work, connect_s=1.0)
 
 
 def test_when_one_of_several_takes_its_part_and_another_never_answers_that_is_said(members: Members) -> None:
@@ -203,7 +203,7 @@ def test_when_one_of_several_takes_its_part_and_another_never_answers_that_is_sa
         with pytest.raises(OutcomeUnknown):
             await gateway.deliver(encoded(again[1:]), NOBODY)
 
-    through(members.endpoints, work, connect_s=0.2, timeout_s=0.4)
+    through(members.endpoints, work, connect_s=1.0, timeout_s=2.0)
 
 
 def test_what_was_sent_to_the_only_worker_is_taken_by_it_alone_when_it_is_so_no_more(tmp_path: Path) -> None:

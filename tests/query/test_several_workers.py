@@ -197,11 +197,13 @@ def test_while_a_worker_is_away_its_runs_are_503_all_others_go_on_and_it_is_name
     problem(api.post("/api/v1/runs/batch-transactional", {"runs": whole}), 503)
     assert "idempotent-replayed" not in api.post("/api/v1/runs", whole[0]).headers, "nothing of it was stored"
     assert api.ok("/health")["workers_away"] == [str(lost)]
-    wait_until(lambda: not api.ok("/ready")["feed_heard"], "its feed is silent")
-    states = {state["worker"]: state for state in api.ok("/ready")["workers"]}
-    assert [(states[str(one)]["connected"], states[str(one)]["feed_heard"]) for one in (lost, kept)] == [
-        (False, False), (True, True),
-    ]  # fmt: skip
+
+    def states() -> list[tuple[bool, bool]]:
+        found = {state["worker"]: state for state in api.ok("/ready")["workers"]}
+        return [(found[str(one)]["connected"], found[str(one)]["feed_heard"]) for one in (lost, kept)]
+
+    wait_until(lambda: states() == [(False, False), (True, True)], "its feed alone is silent")
+    assert not api.ok("/ready")["feed_heard"]
     page = api.get("/metrics").text
     assert f'runlake_query_worker_connected{{worker="{lost}"}} 0.0\n' in page
     assert f'runlake_query_feed_heard{{worker="{kept}"}} 1.0\n' in page

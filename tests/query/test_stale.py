@@ -186,7 +186,7 @@ def test_no_run_dies_because_the_worker_was_away(site: Site, start: Start) -> No
     with site.ingest() as ingest, Producer(site.ingest_endpoint) as producer:
         process, api = start()
         process.wait_for("feed_heard")
-        run = promising("a", FEED_SILENCE_S + 2)
+        run = promising("a", FEED_SILENCE_S + 8)
         producer.deliver([run])
         with Stream(api.url) as stream:
             stream.wait("position")

@@ -33,6 +33,8 @@ from support.objectstore import ObjectStore
 from support.postgres import Postgres
 from support.processes import wait_until
 
+_CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND backend_type = 'client backend'"
+
 WORKER = UUID("018d4f00-0000-7000-8000-00000000001b")
 NOWHERE = Path("not-needed")
 FLUSHED = f"SELECT max(last_seq), count(*) FROM {CATALOG}.flushes"
@@ -217,7 +219,7 @@ def test_a_version_changes_with_a_commit_and_with_nothing_else(place: LakePlace)
 
 
 def _connections(postgres: Postgres, database: str) -> int:
-    ((count,),) = postgres.rows("SELECT count(*) FROM pg_stat_activity WHERE datname = %s", database.rpartition("/")[2])
+    ((count,),) = postgres.rows(_CONNECTIONS, database.rpartition("/")[2])
     return int(count)
 
 

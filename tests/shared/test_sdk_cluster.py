@@ -14,6 +14,7 @@ from support.agents import start_agent
 from support.emitting import event
 from support.keys import Keys
 from support.processes import Process, Site
+from support.spools import segments
 from support.waiting import eventually
 from support.workers import Workers
 
@@ -80,7 +81,7 @@ def test_p7_what_an_agent_emitted_reaches_the_lake_once_whoever_is_killed_while_
         emitter = Emitter(",".join(reversed(endpoints.split(","))), spool=spool)
         emitter.emit(event(-1))
         assert emitter.flush(60)
-        eventually(lambda: len(list(spool.glob("*/*.seg"))) <= 1, 60)  # its own
+        eventually(lambda: len(segments(spool)) <= 1, 60)  # its own
         assert len(emitter.stats().workers) == 3
         assert emitter.close()
         for process in (first, second, third):

@@ -148,7 +148,7 @@ threading.Event().wait(0.2)
 
 SETTLE = """
 end = time.monotonic() + 20
-while sum(any(name.endswith(".seg") for name in os.listdir(folder.path)) for folder in os.scandir(spool)) > 1:
+while sum(any(name.endswith(".seg") for name in names) for _, _, names in os.walk(spool)) > 1:
     assert time.monotonic() < end
     threading.Event().wait(0.01)
 """

@@ -345,7 +345,7 @@ def test_an_entry_point_that_is_silent_is_sent_nothing(tmp_path: Path) -> None:
     silent = Router(ipc(tmp_path, "silent"), accept)
     silent.silent = True
     with silent, Router(ipc(tmp_path)) as router:
-        emitter = Emitter(f"{silent.endpoint},{router.endpoint}", spool="off", ack_timeout_s=0.2)
+        emitter = Emitter(f"{silent.endpoint},{router.endpoint}", spool="off", ack_timeout_s=1.0)
         emitter.emit(event(1))
         assert emitter.flush(30)
         assert (numbers(router.messages), silent.received, silent.asked) == ([1], [], 1)

@@ -28,7 +28,7 @@ class Api:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._connection = HTTPConnection(urlsplit(url).netloc, timeout=30)
+        self._connection = HTTPConnection(urlsplit(url).netloc, timeout=100)
 
     def get(self, path: str, headers: dict[str, str] | None = None, **parameters: Any) -> Reply:
         """GET; a list as a parameter is that parameter several times."""
