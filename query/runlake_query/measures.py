@@ -30,9 +30,9 @@ class Measured(NamedTuple):
     of_group: str
     """Over a row of parts and quantiles."""
     of_all: str
-    """Over all rows of parts, beside a table `all_COLUMN` for each column of `shares`."""
+    """Over all rows of parts, beside a table `all_COLUMN` for each column of `shares`: aggregates all, so one row."""
     of_nothing: str
-    """Over no row of parts."""
+    """Over no row of parts: aggregates all, so one row."""
     shares: dict[str, tuple[float, ...]]
     """Columns, and their quantiles that are asked for. What they are over all runs is a list `quantiles`."""
 
@@ -74,7 +74,7 @@ def measured(measures: Mapping[str, str], names: Sequence[str], narrow: Collecti
             for column, asked in shares.items()
         ),
         of_group=columns("quantiles_{column}[{number}]", parts.__getitem__),
-        of_all=columns("(SELECT quantiles[{number}] FROM all_{column})", combined),
-        of_nothing=columns("NULL::DOUBLE", combined),
+        of_all=columns("any_value((SELECT quantiles[{number}] FROM all_{column}))", combined),
+        of_nothing=columns("any_value(NULL::DOUBLE)", combined),
         shares={column: tuple(asked) for column, asked in shares.items()},
     )

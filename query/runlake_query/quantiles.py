@@ -19,7 +19,8 @@ _SQL = load_queries("runlake_query", "quantiles.sql")
 LEAST_SAMPLED = 5_000
 """With fewer values in the sample, there are few enough in all."""
 _MARGIN = 0.01
-"""How far from its share a quantile is looked for, as a share: a sample of whole blocks of rows is off by less."""
+"""How far from its share a quantile is looked for, as a share: a sample of whole blocks of rows is off by less, unless
+values go with the order of the rows."""
 _NEAR = 0.05
 """Ranges that are so close to each other, as a share, are read at once: a scan costs more than to order so many."""
 
@@ -60,7 +61,8 @@ def quantiles(
         query = _within(snapshot, rows, values, column, shares, sampled.ranges)
         if query is not None:
             return Found(query, sampled.narrow)
-    return Found(_SQL["plain"].format(column=column, shares=_list(shares), rows=rows), narrow=False)
+    plain = _SQL["plain"].format(column=column, shares=_list(shares), rows=rows)
+    return Found(plain, narrow=sampled is not None and sampled.narrow)
 
 
 def _sampled(

@@ -24,8 +24,8 @@ SELECT count({column}){below} FROM ({rows})
 SELECT [{quantiles}] FROM (SELECT {ranges})
 
 -- name: between
--- Between the two nearest values in proportion.
-range_{range}[{below}] * {near}::DOUBLE + range_{range}[{above}] * {far}::DOUBLE
+-- Between the two nearest values in proportion, as DuckDB does it, to the last bit: a number without quotes would be a decimal first.
+range_{range}[{below}] * '{near}'::DOUBLE + range_{range}[{above}] * '{far}'::DOUBLE
 
 -- name: ordered
 -- One range at a time, so that it is a filter of the scan: several at once are not.

@@ -17,7 +17,7 @@ _SAMPLE = "SELECT * FROM runs TABLESAMPLE system(10%)"
 _VALUES = {
     "all different": "(hash(i) % 1_000_000_007)::BIGINT",
     "few values": "(hash(i) % 3)::BIGINT",
-    "one value": "7::BIGINT",
+    "one value": "1000::BIGINT",
     "long tail": "(exp((hash(i) % 2_000)::DOUBLE / 100))::BIGINT",
     "growing with time": "i * 1_000",
     "two far apart": "CASE WHEN hash(i) % 2 = 0 THEN 1 ELSE 9_000_000_000_000_000 END",
@@ -59,8 +59,7 @@ def test_quantiles_of_many_rows_are_exact(values: str) -> None:
     snapshot = Asked(_VALUES[values])
     found = snapshot.quantiles(_SAMPLE, _SHARES)
     assert found == pytest.approx(by_sorting(snapshot, _SHARES), rel=1e-12)
-    own = snapshot.rows(f"SELECT quantile_cont(took, {_SHARES}) FROM runs")[0][0]
-    assert found == pytest.approx(own, rel=1e-12)
+    assert found == snapshot.rows(f"SELECT quantile_cont(took, {_SHARES}) FROM runs")[0][0], "to the last bit"
 
 
 def test_only_rows_near_a_quantile_are_put_in_order() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
@@ -217,6 +218,25 @@ def test_a_measure_is_one_entry_of_the_sql_file_and_a_dimension_one_name(api: Ap
     assert tuple(answer["totals"]) == tuple(MEASURES)
     for name in DIMENSIONS:
         assert api.ok("/api/v1/rollups", group_by=name)["group_by"] == [name]
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_measure_is_the_same_whatever_else_is_asked(api: Api, name: str) -> None:
+    ends = {"start_time_from": "2026-03-23T00:00:00Z", "start_time_to": "2026-03-29T00:00:00Z"}
+    questions: tuple[dict[str, Any], ...] = (
+        {}, {"group_by": "agent_name"}, {"bucket": "day"}, {"bucket": "day", **ends},
+        {"group_by": "status", "bucket": "day", **ends}, {"group_by": "agent_name", "host": "nobody's"},
+        {"bucket": "day", **ends, "host": "nobody's"}, {"host": "nobody's"},
+    )  # fmt: skip
+    for asked in questions:
+        keys = [asked[key] if key == "group_by" else "bucket" for key in ("group_by", "bucket") if key in asked]
+        ordered = {**asked, "order_by": ",".join(keys), "limit": 1000} if keys else asked
+        alone = api.ok("/api/v1/rollups", **ordered, measures=name)
+        beside = api.ok("/api/v1/rollups", **ordered, measures=",".join(MEASURES))
+        wanted = [{key: row[key] for key in (*keys, name)} for row in beside["rows"]]
+        assert (alone["rows"], alone["totals"]) == (wanted, {name: beside["totals"][name]}), asked
+        exported = api.get("/api/v1/rollups", **asked, measures=name, format="ndjson").text.splitlines()
+        assert sorted(map(str, map(json.loads, exported))) == sorted(map(str, wanted)), asked
 
 
 @pytest.mark.parametrize("path", ["/api/v1/runs", "/api/v1/rollups"])
