@@ -148,6 +148,28 @@ def test_a_file_that_is_missing_cut_or_of_other_content_is_told(site: Site, comm
     assert report(command) == {}
 
 
+def test_without_the_file_of_the_flushes_all_else_is_told_yet(site: Site, command: Command) -> None:
+    with site.ingest("--maintenance-interval-ms", "0") as worker, Producer(site.ingest_endpoint) as producer:
+        for number in range(9):
+            producer.deliver([event(number)])
+            producer.flush()
+        assert worker.terminate() == 0
+    assert "9 rows of flushes to move" in command("maintain", "--dry-run").stdout
+    assert command("maintain").returncode == 0
+    with site.ingest("--flush-interval-ms", "600000") as worker, Producer(site.ingest_endpoint) as producer:
+        producer.deliver([event(9)])
+        producer.deliver([event(10)])
+        worker.kill()
+    (flushes,) = (site.data / "lake" / "main" / "flushes").iterdir()
+    flushes.unlink()
+    damaged = bytearray(segment(site).read_bytes())
+    damaged[40] ^= 1
+    segment(site).write_bytes(damaged)
+    wrong = report(command)
+    assert list(wrong) == ["journal", "files", "rows"]
+    assert flushes.name in wrong["files"][0] and flushes.name in wrong["rows"][0]
+
+
 def test_a_file_that_no_transaction_committed_is_noted_and_is_no_fault(site: Site, command: Command) -> None:
     filled(site)
     orphan = events_file(site).with_name("ducklake-01a205ee-d6a3-72fb-8499-54e6c92c2bfe.parquet")

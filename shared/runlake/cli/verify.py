@@ -125,14 +125,17 @@ def _look(
         check_version(connection, CATALOG)
         limits = Limits(settings.maintenance_keep_s, 1)
         named = lake.live_files(connection, settings.lake).keys()
-        checks = []
+        checks = [lake.check_files(connection, settings.lake, limits, datetime.now(UTC))]
         try:
-            checks.append(_check_journal(journal, lake.flushed(connection)))
-            checks.append(lake.check_files(connection, settings.lake, limits, datetime.now(UTC)))
+            checks.insert(0, _check_journal(journal, lake.flushed(connection)))
             checks += lake.check_rows(connection)
             if read_model is not None:
                 checks.append(read_model())
         except duckdb.Error as error:
+            if len(checks) == 1:
+                checks.insert(
+                    0, lake.Check("journal", "not compared with the lake", journal["wrong"], journal["notes"])
+                )
             checks.append(lake.Check("rows", "not all could be read", [str(error)], []))
     suspect = [text for check in checks if check.name in _OF_FILES for text in check.wrong]
     if not suspect:

@@ -21,7 +21,7 @@ from runlake.sqlfile import load_queries
 
 _ATTACH = load_queries("runlake.lake", "attach.sql")
 _SQL = load_queries("runlake.lake", "postgres.sql")
-_NOT_CONNECTED = re.compile(r'Unable to connect to Postgres at ".*": (.*)', re.DOTALL)
+_NOT_CONNECTED = re.compile(r'Unable to connect to Postgres at "[^"]*": (.*)', re.DOTALL)
 """How DuckDB says it, after the parameters of the connection."""
 
 
